@@ -1,0 +1,358 @@
+"""Trains `nano-ui`: single tiles first, then whole screens.
+
+Stage `tiles` (the paper's pre-training: one view, no splitting): questions and
+transcriptions about one tile. Stage `screens` (SFT): dynamic splitting with the
+overview. The encoder rests, so its features are computed once and kept on disk, unless
+`--train-encoder` is given. Stage `features` only fills that store, beside a training.
+
+Run: python -m mm15_mlx.convert.mm15_torch.sft tiles --screens DIR … --out tiles.pt
+"""
+
+import argparse
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mm15_mlx.config import PRESETS, ModelConfig
+from mm15_mlx.convert.mm15_torch.dense import augment, normalise, optimizers, schedule
+from mm15_mlx.convert.mm15_torch.model import MM15
+from mm15_mlx.convert.mm15_torch.samples import (
+    NO_TARGET,
+    Row,
+    Sample,
+    SampleEncoder,
+    collate,
+    load_views,
+    read_rows,
+    window,
+)
+from mm15_mlx.prompt import PromptEncoder
+from mm15_mlx.screens.questions import list_widgets, read_screen, short_questions
+from mm15_mlx.tiling import Tiling, plan
+from mm15_mlx.tokenizer import Tokenizer
+
+
+def init_locations(model: MM15, first: int, seed: int = 0) -> None:
+    """Near numbers start with near embeddings: random Fourier features of the value."""
+    config = model.config
+    count = config.coordinates.range + 1
+    rng = np.random.default_rng(seed)
+    width = config.text_config.hidden_size
+    value = np.arange(count)[:, None] / count
+    frequency = np.exp(rng.uniform(np.log(0.5), np.log(80), (1, width)))
+    phase = rng.uniform(0, 2 * np.pi, (1, width))
+    table = 0.03 * np.sin(2 * np.pi * frequency * value + phase)
+    with torch.no_grad():
+        weight = model.decoder.embed_tokens.weight
+        weight[first : first + count] = torch.from_numpy(table).float()
+
+
+class AnswerLoss(nn.Module):
+    """Cross-entropy on answers; a coordinate's target is spread over its neighbours."""
+
+    def __init__(self, first: int, count: int, spread: float) -> None:
+        super().__init__()
+        d = (torch.arange(count)[:, None] - torch.arange(count)[None]).abs().float()
+        self.register_buffer("soft", torch.softmax(-d / spread, dim=-1))
+        self.first, self.count = first, count
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """logits (T, vocabulary) float32, target (T,) → mean loss."""
+        value = target - self.first
+        is_location = (value >= 0) & (value < self.count)
+        total = F.cross_entropy(
+            logits[~is_location], target[~is_location], reduction="sum"
+        )
+        if is_location.any():
+            picked = logits[is_location]
+            inside = picked[:, self.first : self.first + self.count]
+            mean = (self.soft[value[is_location]] * inside).sum(-1)
+            total = total + (picked.logsumexp(-1) - mean).sum()
+        return total / len(target)
+
+
+@dataclass(frozen=True)
+class Screen:
+    row: Row
+    tiling: Tiling
+
+    @property
+    def key(self) -> str:
+        return f"{Path(self.row['folder']).name}-{self.row['id']}"
+
+
+class Screens:
+    """Screens of folders that may still be growing."""
+
+    def __init__(self, folders: list[Path], config: ModelConfig) -> None:
+        self.folders, self.config = folders, config
+        self.items: list[Screen] = []
+        self.known: set[str] = set()
+
+    def refresh(self) -> None:
+        for folder in self.folders:
+            if not (folder / "screens.jsonl").exists():
+                continue
+            for row in read_rows(folder):
+                tiling = plan(row["width"], row["height"], self.config.tiling)
+                screen = Screen(row, tiling)
+                if screen.key not in self.known:
+                    self.known.add(screen.key)
+                    self.items.append(screen)
+
+
+class Trainer:
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.config = PRESETS["nano-ui"]
+        tokenizer = Tokenizer(args.tokenizer)
+        self.samples = SampleEncoder(
+            self.config, PromptEncoder(self.config, tokenizer)
+        )
+        first = tokenizer.special("<loc_0>")
+        count = self.config.coordinates.range + 1
+        self.first_location = first
+        self.loss = AnswerLoss(first, count, args.spread)
+        torch.manual_seed(args.seed)
+        self.model = MM15(self.config)
+        with torch.no_grad():
+            self.model.decoder.embed_tokens.weight.mul_(0.02)
+        init_locations(self.model, first)
+        self.step = 0
+        self._start_from()
+        self.model.encoder.requires_grad_(args.train_encoder)
+        self.opts = optimizers(self.model, args.lr)
+        if args.out.exists():
+            state = torch.load(args.out, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            for opt, saved in zip(self.opts, state["optimizers"], strict=True):
+                opt.load_state_dict(saved)
+            self.step = state["step"]
+
+    def _start_from(self) -> None:
+        if self.args.encoder:
+            state = torch.load(self.args.encoder, weights_only=True)["model"]
+            prefix = "encoder."
+            part = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+            self.model.encoder.load_state_dict(part)
+        if self.args.start:
+            state = torch.load(self.args.start, weights_only=True)["model"]
+            self.model.load_state_dict(state)
+
+    def tile_sample(self, screen: Screen, rng: Random) -> tuple[Sample, list[int]]:
+        """A sample about one tile, and the view it is about."""
+        size = self.config.tiling.tile_size
+        views = [i for i, index in enumerate(screen.tiling.indices) if index != (0, 0)]
+        view = rng.choice(views)
+        row = window(screen.row, screen.tiling, view)
+        tiling = plan(size, size, self.config.tiling)
+        questions = short_questions(row, rng, self.args.questions)
+        if rng.random() < 0.5:
+            questions.insert(0, read_screen(row))
+        sample = self.samples.encode(questions, (size, size), tiling, self.args.length)
+        return sample, [view]
+
+    def screen_sample(self, screen: Screen, rng: Random) -> tuple[Sample, list[int]]:
+        """A sample about a whole screen, and all its views."""
+        row = screen.row
+        questions = short_questions(row, rng, self.args.questions)
+        kind = rng.random()
+        if kind < 0.2:
+            questions.insert(0, read_screen(row))
+        elif kind < 0.45:
+            questions.insert(0, list_widgets(row))
+        sample = self.samples.encode(
+            questions, (row["width"], row["height"]), screen.tiling, self.args.length
+        )
+        return sample, list(range(len(screen.tiling.indices)))
+
+    @torch.no_grad()
+    def stored_features(self, screen: Screen) -> np.ndarray:
+        """Patch features (V, N, D) of a screen, float16, computed once."""
+        path = self.args.features / f"{screen.key}.npy"
+        if not path.exists():
+            images = load_views(screen.row, self.config)[1].astype(np.float32) / 255
+            pixels = normalise(images, self.config.vision_config)
+            with torch.autocast("cpu", torch.bfloat16):
+                features = self.model.encoder(pixels)
+            partial = path.with_suffix(f".{os.getpid()}")
+            with partial.open("wb") as f:
+                np.save(f, features.half().numpy())
+            os.replace(partial, path)
+        return np.load(path, mmap_mode="r")
+
+    def features(self, screen: Screen, views: list[int], rng: Random) -> Tensor:
+        """Patch features (V, N, D) of some views."""
+        if not self.args.train_encoder:
+            kept = self.stored_features(screen)[views]
+            return torch.from_numpy(kept).to(torch.bfloat16)
+        images = load_views(screen.row, self.config)[1][views]
+        shown = augment(images, np.random.default_rng(rng.getrandbits(32)))
+        pixels = normalise(shown, self.config.vision_config)
+        return self.model.encoder(pixels)
+
+    def run_batch(
+        self, screens: list[Screen], rng: Random
+    ) -> tuple[Tensor, Tensor, list[Sample]]:
+        """Logits (T, vocabulary) and targets (T,) of all answers in a batch."""
+        make = self.tile_sample if self.args.stage == "tiles" else self.screen_sample
+        made = [make(s, rng) for s in screens]
+        batch = collate([m[0] for m in made])
+        with torch.autocast("cpu", torch.bfloat16):
+            pairs = zip(screens, made, strict=True)
+            features = torch.cat([self.features(s, m[1], rng) for s, m in pairs])
+            visual = self.model.connector(features)
+            x = self.model.embed_inputs(
+                batch.ids, visual, self.config.prompt.image_token_id
+            )
+            hidden = self.model.decoder(x, batch.position, batch.mask)
+            picked = batch.target != NO_TARGET
+            logits = self.model.decoder.logits(hidden[picked]).float()
+        return logits, batch.target[picked], [m[0] for m in made]
+
+    def train_step(self, screens: list[Screen], rng: Random) -> dict[str, float]:
+        logits, target, _ = self.run_batch(screens, rng)
+        loss = self.loss(logits, target)
+        factor = schedule(self.step, self.args.steps, self.args.warmup)
+        for opt in self.opts:
+            for group in opt.param_groups:
+                group["lr"] = self.args.lr * factor
+            opt.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"gradient is {norm} at step {self.step}")
+        for opt in self.opts:
+            opt.step()
+        with torch.no_grad():
+            guess = logits.argmax(-1)
+            loc = (target >= self.first_location) & (
+                target <= self.first_location + self.config.coordinates.range
+            )
+            near = (guess[loc] - target[loc]).abs() <= 10
+            return {
+                "loss": loss.item(),
+                "text": (guess[~loc] == target[~loc]).float().mean().item(),
+                "near": near.float().mean().item(),
+            }
+
+    @torch.no_grad()
+    def evaluate(self, screens: list[Screen]) -> dict[str, float]:
+        """Teacher-forced: share of text answers all right, of boxes with IoU ≥ 0.5."""
+        self.model.eval()
+        rng = Random(1)
+        hits: dict[str, list[float]] = defaultdict(list)
+        for screen in screens:
+            logits, target, samples = self.run_batch([screen], rng)
+            guess = logits.argmax(-1)
+            start = 0
+            # answers follow one another in the order of the sample's tasks
+            ends = (target == self.samples.encoder.end_id).nonzero().flatten().tolist()
+            for task, end in zip(samples[0].tasks, ends, strict=True):
+                want, got = target[start : end + 1], guess[start : end + 1]
+                start = end + 1
+                if task.startswith("find"):
+                    hits[task].append(self._iou(want, got) >= 0.5)
+                elif task in ("read", "widgets"):
+                    hits[task].append((want == got).float().mean().item())
+                else:
+                    hits[task].append(bool((want == got).all()))
+        self.model.train()
+        return {k: round(float(np.mean(v)), 4) for k, v in sorted(hits.items())}
+
+    def _iou(self, want: Tensor, got: Tensor) -> float:
+        a = (want[1:5] - self.first_location).tolist()
+        b = (got[1:5] - self.first_location).tolist()
+        w = min(a[2], b[2]) - max(a[0], b[0])
+        h = min(a[3], b[3]) - max(a[1], b[1])
+        if w <= 0 or h <= 0 or b[2] <= b[0] or b[3] <= b[1]:
+            return 0.0
+        total = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+        return w * h / (total - w * h)
+
+    def save(self) -> None:
+        partial = self.args.out.with_suffix(".part")
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [o.state_dict() for o in self.opts],
+            "step": self.step,
+        }
+        torch.save(state, partial)
+        os.replace(partial, self.args.out)
+
+    def train(self) -> Iterator[dict[str, float]]:
+        args = self.args
+        store, test = Screens(args.screens, self.config), Screens(args.test, self.config)
+        store.refresh()
+        test.refresh()
+        every = max(1, len(test.items) // args.test_limit)
+        held_out = test.items[::every][: args.test_limit]
+        yield {"screens": len(store.items), "test": len(test.items)}
+        if args.stage == "features":
+            for screen in (*held_out, *store.items):
+                self.stored_features(screen)
+            return
+        mean: dict[str, float] = {}
+        started, since = time.time(), self.step
+        while self.step < args.steps:
+            rng = Random((args.seed + 1) * 1_000_003 + self.step)
+            picked = [rng.choice(store.items) for _ in range(args.batch)]
+            stats = self.train_step(picked, rng)
+            self.step += 1
+            for k, v in stats.items():
+                mean[k] = 0.95 * mean[k] + 0.05 * v if k in mean else v
+            if self.step % 20 == 0:
+                rate = (self.step - since) * args.batch / (time.time() - started)
+                yield {"step": self.step, **{k: round(v, 4) for k, v in mean.items()},
+                       "samples_per_s": round(rate, 2)}  # fmt: skip
+                store.refresh()
+            if self.step % args.save_every == 0 or self.step == args.steps:
+                self.save()
+                yield {"step": self.step, "test": self.evaluate(held_out)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=("features", "tiles", "screens"))
+    parser.add_argument("--screens", type=Path, nargs="+", required=True)
+    parser.add_argument("--test", type=Path, nargs="+", required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--encoder", type=Path, help="a dense-start checkpoint")
+    parser.add_argument("--start", type=Path, help="a checkpoint of the stage before")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--train-encoder", action="store_true")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--questions", type=int, default=12)
+    parser.add_argument("--length", type=int, default=800)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--warmup", type=int, default=100)
+    parser.add_argument("--spread", type=float, default=4.0)
+    parser.add_argument("--features", type=Path, help="where they are kept")
+    parser.add_argument("--test-limit", type=int, default=40)
+    parser.add_argument("--save-every", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.features:
+        args.features.mkdir(parents=True, exist_ok=True)
+    with args.out.with_suffix(".jsonl").open("a") as log:
+        for row in Trainer(args).train():
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

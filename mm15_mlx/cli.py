@@ -1,0 +1,300 @@
+"""`mm15-mlx VERB`. Only the answer goes to stdout; everything else to stderr.
+
+Every verb imports what it needs when it runs, so that `--help` answers at once. A
+mistake of the user's ends with one line, `error: …`, and exit status 2.
+"""
+
+import re
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mm15_mlx import __version__
+
+app = typer.Typer(
+    name="mm15-mlx",
+    help="MM1.5-shaped multimodal models on MLX: look at screens, answer, point.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data = typer.Typer(help="Training data.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data, name="data")
+
+ModelOption = Annotated[
+    str, typer.Option("--model", help="Bundled name, folder, or hub id.")
+]
+Images = Annotated[
+    list[str] | None, typer.Option("--image", help="Pictures; several may follow.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Draw = Annotated[Path | None, typer.Option(help="Write the picture with its boxes.")]
+Picture = Annotated[list[str], typer.Option("--image", help="The picture.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
+Scale = Annotated[
+    float | None,
+    typer.Option(min=0.1, help="Pixels per point: adds `pt` to the JSON."),
+]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", "-m", help="Longest answer.")]
+Temp = Annotated[float, typer.Option("--temp", help="0 is greedy.")]
+TopP = Annotated[float, typer.Option("--top-p")]
+MinP = Annotated[float, typer.Option("--min-p")]
+TopK = Annotated[int, typer.Option("--top-k")]
+Seed = Annotated[int | None, typer.Option("--seed")]
+KvBits = Annotated[int | None, typer.Option("--kv-bits", help="Quantise the KV cache.")]
+KvGroup = Annotated[int, typer.Option("--kv-group-size")]
+KvStart = Annotated[int, typer.Option("--quantized-kv-start")]
+PrefillStep = Annotated[int, typer.Option("--prefill-step-size")]
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print it.")] = False,
+) -> None:
+    if version:
+        print(f"mm15-mlx {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="`-` reads stdin.")],
+    model: ModelOption = "nano-ui",
+    image: Images = None,
+    shot: Annotated[
+        list[str] | None,
+        typer.Option(help="IMG::QUESTION::ANSWER, an example before the question."),
+    ] = None,
+    system_prompt: Annotated[str | None, typer.Option("--system-prompt")] = None,
+    draw: Draw = None,
+    scale: Scale = None,
+    json: Json = False,
+    force: Force = False,
+    max_tokens: MaxTokens = 256,
+    temp: Temp = 0.0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
+    top_k: TopK = 0,
+    seed: Seed = None,
+    kv_bits: KvBits = None,
+    kv_group_size: KvGroup = 64,
+    quantized_kv_start: KvStart = 5000,
+    prefill_step_size: PrefillStep = 2048,
+) -> None:
+    """Ask about pictures."""
+    from mm15_mlx import answers
+
+    if prompt == "-":
+        prompt = sys.stdin.read()
+    options = {
+        "max_tokens": max_tokens, "temp": temp, "top_p": top_p, "min_p": min_p,
+        "top_k": top_k, "seed": seed, "kv_bits": kv_bits,
+        "kv_group_size": kv_group_size, "quantized_kv_start": quantized_kv_start,
+        "prefill_step_size": prefill_step_size,
+    }  # fmt: skip
+    messages = answers.conversation(prompt, image or [], shot or [], system_prompt)
+    session = answers.Session(model, started=_started(), options=options)
+    target = answers.drawing_target(draw, force, bool(image))
+    result = session.answer(messages, [], stream=not json)
+    answers.finish(result, session, json=json, target=target, scale=scale)
+
+
+@app.command()
+def ground(
+    image: Picture,
+    query: Annotated[list[str], typer.Option("--query", help="What to find.")],
+    model: ModelOption = "nano-ui",
+    draw: Draw = None,
+    scale: Scale = None,
+    json: Json = False,
+    force: Force = False,
+) -> None:
+    """Find things: phrases → boxes."""
+    from mm15_mlx import answers
+
+    picture = _one(image)
+    session = answers.Session(model, started=_started(), options={"max_tokens": 64})
+    target = answers.drawing_target(draw, force, True)
+    answers.ground(session, picture, query, json=json, target=target, scale=scale)
+
+
+@app.command()
+def widgets(
+    image: Picture,
+    model: ModelOption = "nano-ui",
+    draw: Draw = None,
+    scale: Scale = None,
+    json: Json = False,
+    force: Force = False,
+    max_tokens: MaxTokens = 1500,
+) -> None:
+    """List every UI element with type, text and box."""
+    from mm15_mlx import answers
+
+    picture = _one(image)
+    options = {"max_tokens": max_tokens}
+    session = answers.Session(model, started=_started(), options=options)
+    target = answers.drawing_target(draw, force, True)
+    answers.widgets(session, picture, json=json, target=target, scale=scale)
+
+
+@app.command()
+def chat(
+    model: ModelOption = "nano-ui",
+    image: Images = None,
+    max_tokens: MaxTokens = 256,
+    temp: Temp = 0.0,
+    seed: Seed = None,
+) -> None:
+    """Several turns about the same pictures; an empty line or Ctrl-D ends."""
+    from mm15_mlx import answers
+
+    options = {"max_tokens": max_tokens, "temp": temp, "seed": seed}
+    session = answers.Session(model, started=_started(), options=options)
+    answers.chat(session, image or [])
+
+
+@app.command()
+def info(
+    model: ModelOption = "nano-ui",
+    image: Images = None,
+    json: Json = False,
+) -> None:
+    """Shape, size, licence; and what a picture would cost, before loading anything."""
+    from mm15_mlx import info as module
+
+    module.run(model, _one(image) if image else None, json_output=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """What this machine can do: backend, BLAS, kernels, memory, missing extras."""
+    from mm15_mlx import doctor as module
+
+    raise typer.Exit(module.run(json))
+
+
+@data.command()
+def screens(
+    out: Annotated[Path, typer.Option(help="Folder for images/ and screens.jsonl.")],
+    n: Annotated[int, typer.Option(min=1, help="How many screens.")] = 500,
+    seed: Annotated[int, typer.Option()] = 0,
+    start: Annotated[int, typer.Option(min=0, help="Number of the first.")] = 0,
+    kits: Annotated[str | None, typer.Option(help="Some only: a,b,c.")] = None,
+    layouts: Annotated[str | None, typer.Option(help="Some only: a,b,c.")] = None,
+    exclude_layouts: Annotated[str, typer.Option(help="All but: a,b,c.")] = "",
+    viewports: Annotated[str | None, typer.Option(help="As 390x844,375x667.")] = None,
+    scale: Annotated[
+        int | None, typer.Option(min=1, max=3, help="Pixels per CSS pixel.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="jpeg or png.")] = "jpeg",
+    node_modules: Annotated[
+        Path, typer.Option(help="Where the UI kits are installed.")
+    ] = Path("node_modules"),
+) -> None:
+    """Make annotated UI screens. A stopped run goes on where it was."""
+    from mm15_mlx.config import UserError
+
+    try:
+        from mm15_mlx.screens import build
+    except ModuleNotFoundError as e:
+        raise UserError(
+            f"data screens needs {e.name}: pip install 'mm15-mlx[screens]'"
+        ) from e
+    excluded = _names(exclude_layouts)
+    try:
+        unknown = set(excluded) - set(build.LAYOUTS)
+        if unknown:
+            raise UserError(f"unknown layout {min(unknown)!r} to exclude")
+        chosen = _names(layouts) or tuple(build.LAYOUTS)
+        options = build.Options(
+            kits=_names(kits) or tuple(build.KITS),
+            layouts=tuple(name for name in chosen if name not in excluded),
+            viewports=_names(viewports) or build.VIEWPORTS,
+            scale=scale,
+            picture=format,
+        )
+        build.render_screens(out, n, seed, options, start, node_modules)
+    except (ValueError, RuntimeError, OSError) as e:
+        raise UserError(str(e)) from e
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    """A comma-separated list."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _one(images: list[str]) -> str:
+    from mm15_mlx.config import UserError
+
+    if len(images) != 1:
+        raise UserError(f"--image names {len(images)} pictures; this verb takes one")
+    return images[0]
+
+
+def _started() -> float:
+    """When the process began, so that a first token's time counts from there."""
+    return _PROCESS_START
+
+
+_PROCESS_START = time.perf_counter() - time.process_time()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a verb; turn mistakes into one line and a status."""
+    arguments = _spread(list(sys.argv[1:] if arguments is None else arguments))
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        status: Any = app(arguments, standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except Exception as e:
+        if not _is_mistake(e):
+            raise
+        if debug:
+            traceback.print_exc()
+        print(_message(e), file=sys.stderr)
+        sys.exit(2)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _spread(arguments: list[str]) -> list[str]:
+    """`--image a.png b.png` → `--image a.png --image b.png`, as mlx-vlm has it."""
+    spread: list[str] = []
+    flag = None
+    for a in arguments:
+        name, equals, _ = a.partition("=")
+        if name in ("--image", "--query", "--shot"):
+            flag, fresh = name, not equals
+        elif a.startswith("-") and a != "-":
+            flag = None
+        elif flag and not fresh:
+            spread.append(flag)
+        else:
+            fresh = False
+        spread.append(a)
+    return spread
+
+
+def _is_mistake(error: Exception) -> bool:
+    from mm15_mlx.config import UserError
+
+    return isinstance(error, UserError) or hasattr(error, "format_message")
+
+
+def _message(error: Any) -> str:
+    """One line; but a verb's own help where none of its flags was given."""
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return text
+    return "error: " + re.sub(r"\s*\n\s*", " ", text.strip())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""`mm15-mlx eval`: tasks in JSONL → metrics per task, through the same code as a user's.
+
+Rows are `{"id", "image", "task", …}` with boxes in pixels of the original picture; the
+metrics' names and rules are those of the documentation's section on tasks.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mm15_mlx import ui
+from mm15_mlx.config import UserError
+from mm15_mlx.generate import Result, generate
+from mm15_mlx.images import ImageLike, load_picture
+from mm15_mlx.mm15 import MM15
+from mm15_mlx.processor import Processor
+
+Row = dict[str, Any]
+Scores = dict[str, float]
+
+# task → the fields that a row must have, besides id, image and task
+FIELDS = {
+    "find_text": ("text", "box"),
+    "find_icon": ("icon", "box"),
+    "find_widget": ("query", "box"),
+    "ocr": ("box", "text"),
+    "widget_class": ("box", "type"),
+    "icon_class": ("box", "icon"),
+    "tappable": ("box", "answer"),
+}
+
+
+def read_tasks(path: Path) -> list[Row]:
+    """The rows of a task file, checked; `image` becomes a path beside the file."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; give a JSONL file of tasks")
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as e:
+            raise UserError(f"{where} is not JSON: {e.msg}") from e
+        if not isinstance(row, dict):
+            raise UserError(f"{where} is not an object")
+        if row.get("task") not in FIELDS:
+            raise UserError(
+                f"{where} has the task {row.get('task')!r}; "
+                f"it must be one of {', '.join(FIELDS)}"
+            )
+        for key in ("id", "image", *FIELDS[row["task"]]):
+            if key not in row:
+                raise UserError(f"{where} lacks the key {key!r}")
+        row["image"] = str(path.parent / row["image"])
+        if not Path(row["image"]).is_file():
+            raise UserError(f"{where}: the picture {row['image']} does not exist")
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{path} holds no tasks")
+    return rows
+
+
+def question(row: Row) -> str:
+    """The prompt of a task."""
+    match row["task"]:
+        case "find_text":
+            return ui.find_text_prompt(row["text"])
+        case "find_icon":
+            return ui.find_prompt(f"{row['icon']} icon")
+        case "find_widget":
+            return ui.find_prompt(row["query"])
+        case "ocr":
+            return ui.ocr_prompt(row["box"])
+        case "widget_class":
+            return ui.widget_class_prompt(row["box"])
+        case "icon_class":
+            return ui.icon_class_prompt(row["box"])
+        case _:
+            return ui.tappable_prompt(row["box"])
+
+
+# --- metrics ---------------------------------------------------------------------
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes x1, y1, x2, y2."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    total = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return width * height / (total - width * height)
+
+
+def centre_in(box: Sequence[float], target: Sequence[float]) -> bool:
+    """Whether the middle of `box`, where one would tap, lies in `target`."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return target[0] <= x <= target[2] and target[1] <= y <= target[3]
+
+
+def folded(text: str) -> str:
+    """Case and spaces folded, as `exact` compares."""
+    return " ".join(text.casefold().split())
+
+
+def edit_similarity(a: str, b: str) -> float:
+    """1 − edit distance / longer length, of folded texts."""
+    a, b = folded(a), folded(b)
+    if not a or not b:
+        return float(a == b)
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        last, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
+    return 1 - row[-1] / max(len(a), len(b))
+
+
+def score(row: Row, result: Result) -> Scores:
+    """The metrics of one answer, each 0…1."""
+    task = row["task"]
+    if task.startswith("find"):
+        box = result.boxes[0].px if result.boxes else (0.0, 0.0, 0.0, 0.0)
+        return {
+            "acc@0.5": float(iou(box, row["box"]) >= 0.5),
+            "centre_in_box": float(bool(result.boxes) and centre_in(box, row["box"])),
+        }
+    if task == "ocr":
+        return {
+            "exact": float(folded(result.text) == folded(row["text"])),
+            "edit_similarity": edit_similarity(result.text, row["text"]),
+        }
+    key = {"widget_class": "type", "icon_class": "icon", "tappable": "answer"}[task]
+    accepted = {folded(str(row[key])), *map(folded, row.get("accept", ()))}
+    return {"accuracy": float(folded(result.text) in accepted)}
+
+
+def f1(rows: Sequence[tuple[str, str]]) -> float:
+    """F1 of `yes` over (truth, answer) pairs."""
+    pairs = [(folded(t) == "yes", folded(a) == "yes") for t, a in rows]
+    hits = sum(t and a for t, a in pairs)
+    claimed, true = sum(a for _, a in pairs), sum(t for t, _ in pairs)
+    return 2 * hits / (claimed + true) if claimed + true else 0.0
+
+
+# --- the run ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prediction:
+    row: Row
+    result: Result
+    scores: Scores
+    seconds: float
+
+
+def grey(path: str) -> Image.Image:
+    """A picture of the same size that shows nothing: what guessing would score."""
+    return Image.new("RGB", load_picture(path).size, (128, 128, 128))
+
+
+def predictions(
+    model: MM15, processor: Processor, rows: Sequence[Row], blind: bool = False
+) -> Iterator[Prediction]:
+    """Answer every task; those about one picture follow one another, to share it."""
+    for row in sorted(rows, key=lambda r: r["image"]):
+        image: ImageLike = grey(row["image"]) if blind else row["image"]
+        begin = time.perf_counter()
+        result = generate(model, processor, question(row), images=[image], max_tokens=64)
+        seconds = time.perf_counter() - begin
+        yield Prediction(row, result, score(row, result), seconds)
+
+
+def summary(name: str, done: Sequence[Prediction]) -> dict[str, Any]:
+    """The JSON of `eval`: means per task, and seconds per task."""
+    metrics: dict[str, dict[str, float]] = {}
+    for task in FIELDS:
+        mine = [p for p in done if p.row["task"] == task]
+        if not mine:
+            continue
+        keys = mine[0].scores
+        means = {k: float(np.mean([p.scores[k] for p in mine])) for k in keys}
+        if task == "tappable":
+            means["f1"] = f1([(p.row["answer"], p.result.text) for p in mine])
+        metrics[task] = {k: round(v, 4) for k, v in means.items()} | {"n": len(mine)}
+    seconds = float(np.mean([p.seconds for p in done])) if done else 0.0
+    return {
+        "model": name,
+        "n": len(done),
+        "metrics": metrics,
+        "seconds_per_task": round(seconds, 4),
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """The summary as lines of text."""
+    lines = []
+    for task, values in report["metrics"].items():
+        shown = "  ".join(f"{k} {v:.3f}" for k, v in values.items() if k != "n")
+        lines.append(f"{task:13} {shown}  (n {values['n']})")
+    return "\n".join(lines)
+
+
+def prediction_row(p: Prediction) -> Row:
+    """One line of `--predictions`: the task, the answer and its scores."""
+    boxes = [list(b.px) for b in p.result.boxes]
+    return {**p.row, "prediction": p.result.text, "boxes": boxes, "scores": p.scores}

@@ -1,0 +1,328 @@
+"""Answers: prefill, decoding, stop rules, and what a second question need not pay.
+
+`stream_generate` yields text as it comes, `generate` returns the whole answer with its
+boxes. Both keep, on the processor, the visual tokens of recent pictures (by content)
+and the keys and values of the last conversation, so that another question about the
+same picture encodes nothing and reads only its own words.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+
+from mm15_mlx.config import UserError
+from mm15_mlx.grounding import Box, Point, asked_label, parse_answer
+from mm15_mlx.images import ImageLike
+from mm15_mlx.mm15 import MM15
+from mm15_mlx.processor import Prepared, Processor, Prompt, TiledPicture
+from mm15_mlx.prompt import AnswerDecoder
+
+Sampler = Callable[[mx.array], mx.array]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to decode; names and defaults are mlx-lm's."""
+
+    max_tokens: int = 256
+    temp: float = 0.0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    top_k: int = 0
+    seed: int | None = None
+    prefill_step_size: int = 2048
+    kv_bits: int | None = None
+    kv_group_size: int = 64
+    quantized_kv_start: int = 5000
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise UserError(f"max-tokens is {self.max_tokens}; it must be at least 1")
+        if not self.temp >= 0:  # so written for NaN
+            raise UserError(f"temp is {self.temp}; it must be 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top-p is {self.top_p}; it must be above 0 and at most 1")
+        if not 0 <= self.min_p <= 1:
+            raise UserError(f"min-p is {self.min_p}; it must be between 0 and 1")
+        if self.top_k < 0:
+            raise UserError(f"top-k is {self.top_k}; it must be 0 (all) or more")
+        if self.seed is not None and not 0 <= self.seed < 2**64:
+            raise UserError(f"seed is {self.seed}; it must be between 0 and 2**64 - 1")
+        if self.kv_bits not in (None, 2, 4, 8):
+            raise UserError(f"kv-bits is {self.kv_bits}; it must be 2, 4 or 8")
+        if self.kv_group_size not in (32, 64, 128):
+            raise UserError(
+                f"kv-group-size is {self.kv_group_size}; it must be 32, 64 or 128"
+            )
+        if self.prefill_step_size < 1:
+            raise UserError(
+                f"prefill-step-size is {self.prefill_step_size}; it must be at least 1"
+            )
+
+
+@dataclass
+class Timings:
+    """Seconds of each part; `first_token_s` counts from the call."""
+
+    load_s: float = 0.0
+    encode_s: float = 0.0
+    prefill_s: float = 0.0
+    first_token_s: float = 0.0
+    decode_tokens_per_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class GenerationResponse:
+    """One step of an answer, with mlx-lm's field names."""
+
+    text: str
+    token: int
+    prompt_tokens: int
+    prompt_tps: float
+    generation_tokens: int
+    generation_tps: float
+    peak_memory: float  # GB
+    finish_reason: str | None
+    timings: Timings
+
+
+@dataclass(frozen=True)
+class Result:
+    """A whole answer. Boxes and points are in pixels of the original picture."""
+
+    text: str
+    boxes: list[Box]
+    points: list[Point]
+    images: list[TiledPicture]
+    finish_reason: str
+    prompt_tokens: int
+    generation_tokens: int
+    timings: Timings
+    peak_memory: int = 0  # bytes
+    tokens: list[int] = field(default_factory=list)
+    subject: int = 0  # which of `images` the question is about
+
+    @property
+    def image_tokens(self) -> int:
+        return sum(t.tokens for t in self.images)
+
+
+def content_keys(prepared: Prepared, image_id: int) -> list[int]:
+    """The prompt's ids with every placeholder replaced by its picture's content.
+
+    Equal keys mean equal keys and values: two prompts that differ in a picture only
+    must not share them.
+    """
+    owners = [
+        -1 - int(picture.key[:15], 16)
+        for picture in prepared.images
+        for _ in range(picture.tokens)
+    ]
+    rest = iter(owners)
+    return [next(rest) if i == image_id else i for i in prepared.ids]
+
+
+def make_sampler(options: Options, vocabulary: int) -> Sampler:
+    """Greedy at temp 0, else mlx-lm's sampler (imported only then: it is slow)."""
+    if options.temp == 0:
+        return lambda logprobs: mx.argmax(logprobs, axis=-1)
+    from mlx_lm.sample_utils import make_sampler as mlx_lm_sampler
+
+    return mlx_lm_sampler(
+        temp=options.temp, top_p=options.top_p, min_p=options.min_p,
+        top_k=options.top_k if options.top_k < vocabulary else 0,
+    )  # fmt: skip
+
+
+def stream_generate(
+    model: MM15,
+    processor: Processor,
+    prompt: Prompt,
+    images: Sequence[ImageLike] = (),
+    **options: Any,
+) -> Iterator[GenerationResponse]:
+    """Yield the answer piece by piece. Keyword arguments are those of `Options`."""
+    prepared = processor.prepare(prompt, images)
+    yield from decode(model, processor, prepared, Options(**options))
+
+
+def decode(
+    model: MM15, processor: Processor, prepared: Prepared, options: Options
+) -> Iterator[GenerationResponse]:
+    """The answer to a prepared prompt."""
+    start = time.perf_counter()
+    mx.reset_peak_memory()
+    if options.seed is not None:
+        mx.random.seed(options.seed)
+    timings = Timings()
+    memory = processor.memory
+    memory.serve(model)
+    keys = content_keys(prepared, processor.encoder.image_id)
+    make_cache, kind = _cache_maker(model, len(keys), options)
+    cache, known = memory.resume(keys, make_cache, kind)
+    embeddings = _embeddings(model, processor, prepared, known, timings)
+    begin = time.perf_counter()
+    logits = _prefill(model, prepared.ids[known:], embeddings, cache, options)
+    sampler = make_sampler(options, logits.shape[-1])
+    token = _sample(logits, sampler)
+    mx.eval(token)
+    timings.prefill_s = time.perf_counter() - begin
+    timings.first_token_s = time.perf_counter() - start
+
+    answer = AnswerDecoder(processor.tokenizer)
+    limit = model.config.text_config.max_position_embeddings - len(prepared.ids)
+    budget = min(options.max_tokens, limit)
+    count = 0
+    fed: list[int] = []
+    prompt_tps = (len(prepared.ids) - known) / max(timings.prefill_s, 1e-9)
+    begin = time.perf_counter()
+    reason = None
+    while reason is None:
+        value = int(token.item())
+        count += 1
+        if value == processor.encoder.end_id:
+            reason = "stop"
+        elif count >= budget:
+            reason = "length"
+        else:  # the next step runs while this token is being written out
+            fed.append(value)
+            token = _sample(_step(model, token, cache), sampler)
+            mx.async_eval(token)
+        text = "" if reason == "stop" else answer.add(value)
+        if reason:
+            text += answer.finish()
+        elapsed = time.perf_counter() - begin
+        timings.decode_tokens_per_s = (count - 1) / elapsed if count > 1 else 0.0
+        if reason:
+            # before the last yield: a caller need not ask for more after it
+            memory.keep(keys + fed, cache, kind)
+        yield GenerationResponse(
+            text, value, len(prepared.ids), prompt_tps, count,
+            timings.decode_tokens_per_s, mx.get_peak_memory() / 1e9, reason, timings,
+        )  # fmt: skip
+
+
+def _embeddings(
+    model: MM15,
+    processor: Processor,
+    prepared: Prepared,
+    known: int,
+    timings: Timings,
+) -> mx.array:
+    """Embeddings (1, L, D) of the prompt's tokens that the cache does not hold."""
+    image_id = processor.encoder.image_id
+    rest = prepared.ids[known:]
+    ids = mx.array([rest])
+    if image_id not in rest:
+        return model.embed_inputs(ids)
+    begin = time.perf_counter()
+    visual = []
+    skip = prepared.ids[:known].count(image_id)
+    for picture in prepared.images:
+        if skip >= picture.tokens:  # wholly in the cache
+            skip -= picture.tokens
+            continue
+        features = processor.memory.features(
+            picture.key, lambda p=picture: model.encode_image(processor.pixels(p))
+        )
+        visual.append(features.reshape(-1, features.shape[-1])[skip:])
+        skip = 0
+    timings.encode_s = time.perf_counter() - begin
+    return model.embed_inputs(ids, mx.concatenate(visual))
+
+
+def _prefill(
+    model: MM15,
+    ids: list[int],
+    embeddings: mx.array,
+    cache: list[Any],
+    options: Options,
+) -> mx.array:
+    """Run the prompt in chunks; logits (1, vocabulary) of its end."""
+    step = options.prefill_step_size
+    tokens = mx.array([ids])
+    hidden = embeddings
+    for start in range(0, len(ids), step):
+        end = min(start + step, len(ids))
+        hidden = model.decoder(tokens[:, start:end], cache, embeddings[:, start:end])
+        if end < len(ids):
+            mx.eval([c.state for c in cache])
+    return model.decoder.logits(hidden[:, -1, :])
+
+
+def _step(model: MM15, token: mx.array, cache: list[Any]) -> mx.array:
+    return model.decoder.logits(model.decoder(token[:, None], cache)[:, -1, :])
+
+
+def _sample(logits: mx.array, sampler: Sampler) -> mx.array:
+    logits = logits.astype(mx.float32)
+    return sampler(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+
+
+def _cache_maker(
+    model: MM15, length: int, options: Options
+) -> tuple[Callable[[], list[Any]], object]:
+    """How to make the KV cache of a prompt of `length` tokens, and its kind."""
+    bits, group_size = options.kv_bits, options.kv_group_size
+    if not bits or length < options.quantized_kv_start:
+        return model.make_cache, None
+    head_dim = model.config.text_config.head_dim
+    if head_dim % group_size:
+        raise UserError(
+            f"the model's heads of {head_dim} numbers cannot be quantised in groups of "
+            f"{group_size}; give a kv-group-size that divides {head_dim}, or no kv-bits"
+        )
+    from mlx_lm.models.cache import QuantizedKVCache
+
+    return (
+        lambda: [QuantizedKVCache(group_size, bits) for _ in model.layers],
+        (bits, group_size),
+    )
+
+
+def generate(
+    model: MM15,
+    processor: Processor,
+    prompt: Prompt,
+    images: Sequence[ImageLike] = (),
+    **options: Any,
+) -> Result:
+    """The whole answer. Keyword arguments are those of `Options`."""
+    prepared = processor.prepare(prompt, images)
+    responses = decode(model, processor, prepared, Options(**options))
+    return collect(processor, prepared, prompt, responses)
+
+
+def collect(
+    processor: Processor,
+    prepared: Prepared,
+    prompt: Prompt,
+    responses: Iterator[GenerationResponse],
+) -> Result:
+    """Join a stream into a Result, with the boxes and points of its text."""
+    text, tokens, last = "", [], None
+    for last in responses:
+        text += last.text
+        tokens.append(last.token)
+    if last is None or last.finish_reason is None:
+        raise ValueError("the stream ended before the answer did")
+    asked = prompt if isinstance(prompt, str) else _last_words(prompt)
+    scale = processor.config.coordinates.range
+    boxes, points = parse_answer(
+        text, prepared.sizes, scale, asked_label(asked), prepared.subject
+    )
+    return Result(
+        text, boxes, points, prepared.images, last.finish_reason, last.prompt_tokens,
+        last.generation_tokens, last.timings, round(last.peak_memory * 1e9), tokens,
+        prepared.subject,
+    )  # fmt: skip
+
+
+def _last_words(messages: Sequence[dict[str, Any]]) -> str:
+    content = messages[-1]["content"]
+    if isinstance(content, str):
+        return content
+    return " ".join(p["text"] for p in content if p["type"] == "text")

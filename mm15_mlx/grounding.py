@@ -1,0 +1,214 @@
+"""Boxes and points: pixels of the picture, the model's 0…range, text, and drawing.
+
+Users and data write `<box>x1,y1,x2,y2</box>` and `<point>x,y</point>` in pixels of the
+original picture; models answer `[x1, y1, x2, y2]` in 0…range of it, as Ferret does.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from mm15_mlx.config import UserError
+from mm15_mlx.prompt import Region
+
+Size = tuple[int, int]  # width, height
+
+
+class RegionError(UserError):
+    """A box or a point that cannot be used; the message shows it and the limits."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """`px` in pixels of picture `image`, `norm` in 0–1000 of it: x1, y1, x2, y2."""
+
+    label: str
+    image: int
+    px: tuple[float, float, float, float]
+    norm: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Like `Box`, with x, y."""
+
+    label: str
+    image: int
+    px: tuple[float, float]
+    norm: tuple[int, int]
+
+
+def to_model(values: Sequence[float], size: Size, scale: int) -> Region:
+    """Pixels of a picture of `size` → whole numbers of 0…scale."""
+    return Region(tuple(round(v * scale / size[i % 2]) for i, v in enumerate(values)))
+
+
+def to_pixels(values: Sequence[int], size: Size, scale: int) -> tuple[float, ...]:
+    """Whole numbers of 0…scale → pixels, to a tenth of a pixel."""
+    return tuple(round(v * size[i % 2] / scale, 1) for i, v in enumerate(values))
+
+
+# --- what users write ------------------------------------------------------------
+
+_MARKUP = re.compile(r"<(box|point)(?:\s+image=(\d+))?>(.*?)</\1>", re.DOTALL)
+_NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*")
+
+
+def split_regions(
+    text: str, sizes: Sequence[Size], scale: int, image: int = 0
+) -> list[str | Region]:
+    """Text with pixel markup → plain text and regions in the model's coordinates.
+
+    Markup that names no picture is about picture `image`. A box that reaches over the
+    edge is clipped to the picture; one that lies wholly outside, is empty or is not
+    made of numbers is a RegionError.
+    """
+    parts: list[str | Region] = []
+    end = 0
+    for match in _MARKUP.finditer(text):
+        parts.append(text[end : match.start()])
+        kind, named, body = match.groups()
+        about = image if named is None else int(named)
+        parts.append(_read(match.group(0), kind, about, body, sizes, scale))
+        end = match.end()
+    parts.append(text[end:])
+    return [p for p in parts if p != ""]
+
+
+def _read(
+    shown: str, kind: str, image: int, body: str, sizes: Sequence[Size], scale: int
+) -> Region:
+    if not sizes:
+        raise RegionError(f"{shown} marks a place, but there is no picture")
+    if image >= len(sizes):
+        raise RegionError(
+            f"{shown} names picture {image}, but there are {len(sizes)} "
+            "(the first is image=0)"
+        )
+    width, height = sizes[image]
+    fields = body.split(",")
+    wanted = 4 if kind == "box" else 2
+    found = [_NUMBER.fullmatch(f) for f in fields]
+    if len(fields) != wanted or not all(found):
+        form = "x1,y1,x2,y2" if kind == "box" else "x,y"
+        raise RegionError(f"{shown} is not <{kind}>{form}</{kind}> in pixels")
+    values = [float(f) for f in fields]
+    if kind == "box" and not (values[0] < values[2] and values[1] < values[3]):
+        raise RegionError(f"{shown} is empty: x1 < x2 and y1 < y2 must hold")
+    xs, ys = values[0::2], values[1::2]
+    outside = max(xs) < 0 or min(xs) > width or max(ys) < 0 or min(ys) > height
+    if kind == "box":  # one that only touches an edge has nothing in the picture
+        outside = xs[1] <= 0 or xs[0] >= width or ys[1] <= 0 or ys[0] >= height
+    if outside:
+        raise RegionError(
+            f"{shown} lies outside the picture of {width} × {height} pixels"
+        )
+    limits = (width, height)
+    clipped = [min(max(v, 0.0), limits[i % 2]) for i, v in enumerate(values)]
+    return to_model(clipped, (width, height), scale)
+
+
+# --- what models answer ----------------------------------------------------------
+
+_ANSWER = re.compile(
+    r"\[\s*(\d{1,5})\s*,\s*(\d{1,5})\s*(?:,\s*(\d{1,5})\s*,\s*(\d{1,5})\s*)?\]"
+)
+_ASKED = re.compile(
+    r"^\s*where(?: is|'s| are) (?:the |an? )?(.+?)(?: located)?\s*\??\s*$",
+    re.IGNORECASE,
+)
+
+
+def asked_label(prompt: str) -> str:
+    """What `Where is the Wi-Fi switch?` asks for: `Wi-Fi switch`; else nothing."""
+    match = _ASKED.match(prompt)
+    return match.group(1) if match else ""
+
+
+def parse_answer(
+    text: str, sizes: Sequence[Size], scale: int, label: str = "", image: int = 0
+) -> tuple[list[Box], list[Point]]:
+    """The boxes and points in an answer, clipped to the picture.
+
+    A region's label is the text before it on its line, else `label`. Corners in the
+    wrong order are swapped; a box of no area is left out: it points at nothing.
+    """
+    boxes: list[Box] = []
+    points: list[Point] = []
+    if not sizes:
+        return boxes, points
+    size = sizes[image]
+    end = 0
+    for match in _ANSWER.finditer(text):
+        before = text[end : match.start()].rsplit("\n", 1)[-1].strip(" \t:;,.-")
+        end = match.end()
+        values = [min(int(v), scale) for v in match.groups() if v is not None]
+        name = before or label
+        if len(values) == 2:
+            px = to_pixels(values, size, scale)
+            points.append(Point(name, image, px, _thousand(values, scale)))
+            continue
+        x1, y1, x2, y2 = values
+        values = [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
+        if values[0] < values[2] and values[1] < values[3]:
+            px = to_pixels(values, size, scale)
+            boxes.append(Box(name, image, px, _thousand(values, scale)))
+    return boxes, points
+
+
+def _thousand(values: Sequence[int], scale: int) -> tuple[int, ...]:
+    return tuple(round(v * 1000 / scale) for v in values)
+
+
+# --- drawing ---------------------------------------------------------------------
+
+PALETTE = ("#e6194b", "#0a84ff", "#2f9e44", "#f08c00", "#7048e8", "#0c8599", "#c2255c")
+
+
+def draw(
+    picture: Image.Image, boxes: Sequence[Box], points: Sequence[Point] = ()
+) -> Image.Image:
+    """A copy of the picture with boxes, points and labels; sizes follow the picture."""
+    image = picture.convert("RGB")
+    pen = ImageDraw.Draw(image)
+    unit = max(1, round(max(image.size) / 500))
+    font = ImageFont.load_default(size=max(10, 9 * unit))
+    for k, box in enumerate(boxes):
+        color = PALETTE[k % len(PALETTE)]
+        x1, y1, x2, y2 = box.px
+        pad = 2 * unit
+        pen.rectangle(
+            (x1 - pad, y1 - pad, x2 + pad, y2 + pad), outline=color, width=unit
+        )
+        _tag(pen, (x1 - pad, y1 - pad), box.label, color, font, image.size)
+    for k, point in enumerate(points):
+        color = PALETTE[(len(boxes) + k) % len(PALETTE)]
+        x, y = point.px
+        r = 4 * unit
+        pen.ellipse(
+            (x - r, y - r, x + r, y + r), fill=color, outline="white", width=unit
+        )
+        _tag(pen, (x + r, y - r), point.label, color, font, image.size)
+    return image
+
+
+def _tag(
+    pen: ImageDraw.ImageDraw,
+    corner: tuple[float, float],
+    label: str,
+    color: str,
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+    size: Size,
+) -> None:
+    """The label above the corner, moved inside the picture where it would leave it."""
+    if not label:
+        return
+    left, top, right, bottom = pen.textbbox((0, 0), label, font=font)
+    gap = max(2, round((bottom - top) / 5))
+    width, height = right - left + 2 * gap, bottom - top + 2 * gap
+    x = max(0, min(corner[0], size[0] - width))
+    y = corner[1] - height if corner[1] >= height else corner[1]
+    pen.rectangle((x, y, x + width, y + height), fill=color)
+    pen.text((x + gap - left, y + gap - top), label, fill="white", font=font)

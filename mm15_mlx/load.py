@@ -1,0 +1,68 @@
+"""A name, a folder or a hub id → model and processor."""
+
+import re
+from pathlib import Path
+
+from mm15_mlx.checkpoint import read_config
+from mm15_mlx.config import UserError
+from mm15_mlx.mm15 import MM15
+from mm15_mlx.processor import Processor
+from mm15_mlx.tokenizer import TOKENIZER_FILE, Tokenizer
+from mm15_mlx.weights import load_model
+
+BUNDLED = Path(__file__).parent / "models"
+DEFAULT_MODEL = "nano-ui"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*"]
+
+
+def bundled_models() -> list[str]:
+    """Names of the models inside the package."""
+    return sorted(p.parent.name for p in BUNDLED.glob("*/config.json"))
+
+
+def find_model(name: str | Path, revision: str | None = None) -> Path:
+    """The folder of a model. Only a hub id, `owner/name`, uses the network."""
+    text = str(name)
+    if text in bundled_models():
+        return BUNDLED / text
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise UserError(f"{path} is a file; give the model's folder")
+    if _HUB_ID.fullmatch(text) and not text.startswith("."):
+        return _download(text, revision)
+    raise UserError(
+        f"model {text!r} is neither bundled ({', '.join(bundled_models())}), "
+        "nor a folder, nor a hub id (owner/name)"
+    )
+
+
+def _download(repo: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
+        reason = str(e).strip().splitlines()[0]
+        raise UserError(
+            f"{repo} is no folder here and could not be fetched from the hub: {reason}"
+        ) from e
+
+
+def load_processor(folder: Path) -> Processor:
+    """What needs no weights: configuration and tokenizer, both checked."""
+    return Processor(read_config(folder), Tokenizer(folder / TOKENIZER_FILE))
+
+
+def load(name: str | Path, revision: str | None = None) -> tuple[MM15, Processor]:
+    """Model and processor of a bundled name, a folder, or a hub id.
+
+    Raises UserError for anything that keeps the model from being used.
+    """
+    folder = find_model(name, revision)
+    processor = load_processor(folder)
+    model, _ = load_model(folder)
+    return model, processor

@@ -1,0 +1,100 @@
+"""The whole model: views become visual tokens, visual tokens become part of the text.
+
+What this file is: encoder → connector → decoder, joined by splicing (MM1.5 §3.1), in
+mlx-lm's own idiom for models that see (`encode_image`, `embed_inputs`). What it is not:
+cutting pictures into views (tiling.py) or writing the prompt (prompt.py): here ids hold
+one placeholder for every visual token already.
+
+V views, S pixels a side, N patches, Q visual tokens of a view, B batch, L tokens,
+D decoder width.
+"""
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mm15_mlx.config import ModelConfig
+from mm15_mlx.connector import build_connector
+from mm15_mlx.decoder import Block, Decoder, KVCache
+from mm15_mlx.encoder import Encoder
+
+
+def splice(
+    embeddings: mx.array, placeholders: mx.array, features: mx.array
+) -> mx.array:
+    """Put the rows of `features` (M, D), in order, where `placeholders` (B, L) is true.
+
+    Nothing is counted, so this can be compiled: `embed_inputs` is the checked form.
+    """
+    shape = placeholders.shape
+    order = mx.cumsum(placeholders.flatten().astype(mx.int32)) - 1
+    order = mx.clip(order, 0, features.shape[0] - 1).reshape(shape)  # (B, L)
+    visual = features[order].astype(embeddings.dtype)  # (B, L, D)
+    return mx.where(placeholders[..., None], visual, embeddings)
+
+
+class MM15(nn.Module):
+    """Ids (B, L) and views (V, S, S, 3) → logits (B, L, vocabulary), float32."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.vision_config)
+        self.connector = build_connector(
+            config.connector_config,
+            config.vision_config.hidden_size,
+            config.text_config.hidden_size,
+            config.view_grid,
+        )
+        self.decoder = Decoder(config.text_config)
+
+    @property
+    def layers(self) -> list[Block]:
+        """The decoder's layers, where mlx-lm looks for them."""
+        return self.decoder.layers
+
+    def make_cache(self) -> list[KVCache]:
+        return [KVCache() for _ in self.layers]
+
+    def encode_image(self, pixel_values: mx.array) -> mx.array:
+        """Normalised views (V, S, S, 3) → visual tokens (V, Q, D)."""
+        return self.connector(self.encoder(pixel_values))
+
+    def embed_inputs(
+        self, ids: mx.array, image_features: mx.array | None = None
+    ) -> mx.array:
+        """Embeddings (B, L, D) of ids (B, L), visual tokens (V, Q, D) at their places.
+
+        Views are in reading order: of the first row, then of the second, and so on.
+        """
+        embeddings = self.decoder.embed_tokens(ids)
+        if image_features is None:
+            return embeddings
+        placeholders = ids == self.config.prompt.image_token_id
+        features = image_features.reshape(-1, image_features.shape[-1])  # (V * Q, D)
+        places = int(placeholders.sum().item())
+        if places != features.shape[0]:
+            raise ValueError(
+                f"the prompt has {places} image placeholders "
+                f"(id {self.config.prompt.image_token_id}) but the pictures give "
+                f"{features.shape[0]} visual tokens; "
+                "make both with the same processor call"
+            )
+        return splice(embeddings, placeholders, features)
+
+    def __call__(
+        self,
+        input_ids: mx.array,
+        pixel_values: mx.array | None = None,
+        cache: list[Any] | None = None,
+        input_embeddings: mx.array | None = None,
+    ) -> mx.array:
+        """Logits of every token. `input_embeddings`, if given, replace the ids."""
+        if input_embeddings is None:
+            features = None
+            if pixel_values is not None:
+                features = self.encode_image(pixel_values)
+            input_embeddings = self.embed_inputs(input_ids, features)
+        hidden = self.decoder(input_ids, cache, input_embeddings)
+        return self.decoder.logits(hidden).astype(mx.float32)

@@ -1,0 +1,61 @@
+"""python -m mm15_mlx.screens --out DIR --n 500"""
+
+import argparse
+import sys
+
+from .build import KITS, VIEWPORTS, Options, render_screens
+from .layouts import LAYOUTS
+
+
+def names(text: str) -> tuple[str, ...]:
+    """A comma-separated list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags, shared with `mm15-mlx data screens`."""
+    parser.add_argument(
+        "--out", required=True, help="folder for images/ and screens.jsonl"
+    )
+    parser.add_argument("--n", type=int, default=500, help="how many screens")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--start", type=int, default=0, help="number of the first screen"
+    )
+    parser.add_argument("--kits", type=names, default=tuple(KITS), help=", ".join(KITS))
+    parser.add_argument("--layouts", type=names, help=", ".join(LAYOUTS))
+    parser.add_argument("--exclude-layouts", type=names, default=())
+    parser.add_argument("--viewports", type=names, default=VIEWPORTS, help="as 390x844")
+    parser.add_argument(
+        "--scale", type=int, choices=(1, 2, 3), help="pixels per CSS pixel"
+    )
+    parser.add_argument("--format", choices=("jpeg", "png"), default="jpeg")
+    parser.add_argument("--node-modules", help="where the kits are installed")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Renders what the flags ask for."""
+    layouts = args.layouts or tuple(LAYOUTS)
+    unknown = [name for name in args.exclude_layouts if name not in LAYOUTS]
+    if unknown:
+        raise ValueError(f"unknown layout {unknown[0]!r}: one of {', '.join(LAYOUTS)}")
+    layouts = tuple(name for name in layouts if name not in args.exclude_layouts)
+    options = Options(args.kits, layouts, args.viewports, args.scale, args.format)
+    return render_screens(
+        args.out, args.n, args.seed, options, args.start, args.node_modules
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="mm15_mlx.screens", description=__doc__)
+    add_arguments(parser)
+    try:
+        run(parser.parse_args())
+    except (ValueError, RuntimeError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Renders numbered screens into a folder: images/ and one JSON row per screen.
+
+Screen k is a function of (seed, k) and the options only, so a stopped run goes on
+where it was and two machines can share one data set.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from .capture import HERE, Camera
+from .content import Content
+from .kit_bootstrap import Bootstrap
+from .kit_framework7 import Framework7IOS, Framework7MD
+from .kit_ionic import IonicIOS, IonicMD
+from .kit_weui import WeUI
+from .kits import Kit, Look
+from .layouts import LAYOUTS
+
+KITS: dict[str, type[Kit]] = {
+    kit.name: kit
+    for kit in (Framework7IOS, Framework7MD, IonicIOS, IonicMD, WeUI, Bootstrap)
+}
+
+VIEWPORTS = (
+    "390x844",
+    "393x852",
+    "375x667",
+    "375x812",
+    "414x896",
+    "430x932",
+    "360x800",
+    "412x915",
+)
+OTHER_FONTS = (
+    "Roboto Variable",
+    "Inter Variable",
+    "Open Sans",
+    "Lato",
+    "Liberation Sans",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be drawn. The lists are part of what decides screen k."""
+
+    kits: tuple[str, ...] = tuple(KITS)
+    layouts: tuple[str, ...] = tuple(LAYOUTS)
+    viewports: tuple[str, ...] = VIEWPORTS
+    scale: int | None = None  # None: mostly 2, some 3
+    picture: str = "jpeg"
+
+    def __post_init__(self) -> None:
+        for name, known in (("kits", KITS), ("layouts", LAYOUTS)):
+            for value in getattr(self, name):
+                if value not in known:
+                    raise ValueError(
+                        f"unknown {name[:-1]} {value!r}: one of {', '.join(known)}"
+                    )
+        for viewport in self.viewports:
+            if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", viewport):
+                raise ValueError(f"viewport {viewport!r} is not like 390x844")
+        if not (self.kits and self.layouts and self.viewports):
+            raise ValueError("kits, layouts and viewports need at least one entry each")
+        if self.picture not in ("jpeg", "png"):
+            raise ValueError(f"unknown picture format {self.picture!r}: jpeg or png")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One screen before it is rendered."""
+
+    seed: int
+    index: int
+    kit: Kit
+    html: str
+    shell: dict[str, Any]
+    layout: str
+    viewport: str
+    width: int
+    height: int
+    scale: int
+
+
+def plan_screen(seed: int, index: int, options: Options) -> Plan:
+    """Everything about screen `index`, without a browser."""
+    rng = Random(f"{seed}:{index}")
+    kit_class = KITS[rng.choice(options.kits)]
+    layout = rng.choice(options.layouts)
+    viewport = rng.choice(options.viewports)
+    width, height = map(int, viewport.split("x"))
+    scale = options.scale or rng.choice((2, 2, 2, 2, 3))
+    content = Content(rng)
+    font = kit_class.fonts[0] if rng.random() < 0.85 else rng.choice(OTHER_FONTS)
+    look = Look(
+        dark=rng.random() < 0.35,
+        accent=content.color(),
+        font=f'"{font}", "Liberation Sans", sans-serif',
+        phone_bar=rng.random() < 0.7,
+        notch=height > 700,
+        width=width,
+        height=height,
+    )
+    kit = kit_class(content, look)
+    html = LAYOUTS[layout](kit, content)
+    shell = kit.shell()
+    scroll = rng.randint(20, 260) if rng.random() < 0.2 else 0
+    shell["scroll"] = scroll if kit.scrolls else 0
+    return Plan(seed, index, kit, html, shell, layout, viewport, width, height, scale)
+
+
+def scaled(box: list[float], scale: int, width: int, height: int) -> list[float]:
+    """A CSS box in picture pixels, inside the picture."""
+    limits = (width * scale, height * scale) * 2
+    return [
+        round(min(max(value * scale, 0), limit), 1)
+        for value, limit in zip(box, limits, strict=True)
+    ]
+
+
+def make_row(plan: Plan, found: dict[str, Any], name: str) -> dict[str, Any]:
+    """The JSON row of a rendered screen."""
+    size = plan.scale, plan.width, plan.height
+    texts = []
+    for line in found["texts"]:
+        edges = [round(x * plan.scale, 1) for x in line["edges"]]
+        text = {"text": line["text"], "box": scaled(line["box"], *size), "edges": edges}
+        if line["dimmed"]:
+            text["dimmed"] = True
+        texts.append(text)
+    elements = [{**e, "box": scaled(e["box"], *size)} for e in found["elements"]]
+    return {
+        "id": f"{plan.seed}-{plan.index:06d}",
+        "image": name,
+        "width": plan.width * plan.scale,
+        "height": plan.height * plan.scale,
+        "scale": plan.scale,
+        "kit": plan.kit.name,
+        "theme": plan.kit.theme,
+        "layout": plan.layout,
+        "viewport": plan.viewport,
+        "dark": plan.kit.look.dark,
+        "seed": plan.seed,
+        "index": plan.index,
+        "texts": texts,
+        "elements": elements,
+    }
+
+
+def finished(path: Path) -> set[tuple[int, int]]:
+    """(seed, index) of the rows already written; a half-written last line is cut."""
+    if not path.exists():
+        return set()
+    lines = path.read_bytes().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        path.write_bytes(b"".join(lines[:-1]))
+        lines = lines[:-1]
+    rows = (json.loads(line) for line in lines)
+    return {(row["seed"], row["index"]) for row in rows}
+
+
+def find_node_modules(folder: str | Path | None, kits: tuple[str, ...]) -> Path:
+    """The folder with the kits: as given, $MM15_NODE_MODULES, or the usual places."""
+    named = folder or os.environ.get("MM15_NODE_MODULES")
+    places = [named] if named else [HERE / "node_modules", "node_modules"]
+    needed = [file for kit in kits for file in (*KITS[kit].styles, *KITS[kit].modules)]
+    for place in map(Path, places):
+        if all((place / file).is_file() for file in needed):
+            return place
+    raise FileNotFoundError(
+        f"no UI kits in {' or '.join(map(str, places))}: run `npm ci` in a copy of "
+        f"{HERE / 'package.json'} and its lock file, then pass --node-modules"
+    )
+
+
+def render_screens(
+    out: str | Path,
+    n: int,
+    seed: int = 0,
+    options: Options | None = None,
+    start: int = 0,
+    node_modules: str | Path | None = None,
+    progress: bool = True,
+) -> int:
+    """Renders screens `start` to `start + n - 1` and returns how many were new."""
+    options = options or Options()
+    out = Path(out)
+    index_path = out / "screens.jsonl"
+    done = finished(index_path)
+    todo = [k for k in range(start, start + n) if (seed, k) not in done]
+    if not todo:
+        return 0
+    kits = find_node_modules(node_modules, options.kits)
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    with Camera(kits) as camera, index_path.open("a", encoding="utf-8") as rows:
+        for count, index in enumerate(todo, 1):
+            row = render_one(camera, plan_screen(seed, index, options), out, options)
+            rows.write(json.dumps(row, ensure_ascii=False) + "\n")
+            rows.flush()
+            if progress and (count % 25 == 0 or count == len(todo)):
+                rate = count / (time.perf_counter() - began)
+                print(f"{count}/{len(todo)} screens, {rate:.1f}/s", file=sys.stderr)
+    return len(todo)
+
+
+def render_one(
+    camera: Camera, plan: Plan, out: Path, options: Options
+) -> dict[str, Any]:
+    """Writes the picture of one screen and returns its row."""
+    image, found = camera.shoot(
+        plan.kit,
+        plan.html,
+        plan.shell,
+        plan.width,
+        plan.height,
+        plan.scale,
+        options.picture,
+    )
+    ending = "jpg" if options.picture == "jpeg" else "png"
+    name = f"images/{plan.seed}-{plan.index:06d}.{ending}"
+    (out / name).write_bytes(image)
+    return make_row(plan, found, name)

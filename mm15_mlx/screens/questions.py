@@ -1,0 +1,180 @@
+"""Questions and answers about one annotated screen, with boxes in its pixels.
+
+Tasks and wording follow Ferret-UI; only what occurs once on a screen is asked for.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from mm15_mlx import ui
+
+Row = dict[str, Any]
+
+# What people call the types; the first is the name that answers use.
+SPOKEN = {
+    "button": ("button",), "link": ("link",), "input": ("input", "field", "text field"),
+    "checkbox": ("checkbox",), "radio": ("radio", "radio button"),
+    "switch": ("switch", "toggle"), "select": ("select", "dropdown"), "tab": ("tab",),
+    "slider": ("slider",), "menuitem": ("menuitem", "row", "item"), "image": ("image",),
+}  # fmt: skip
+STATUS_BAR = ("battery", "signal", "wifi")
+STATEFUL = ("switch", "checkbox", "radio")
+
+
+@dataclass(frozen=True)
+class Question:
+    task: str
+    prompt: str
+    answer: str
+
+
+def caption(element: Row) -> str:
+    """What names the element: its own text, else the label of its row."""
+    return (element.get("text") or element.get("label") or "").strip()
+
+
+def once(values: list[str]) -> set[str]:
+    return {v for v, n in Counter(values).items() if n == 1 and v}
+
+
+def _where(rng: Random, query: str) -> str:
+    if rng.random() < 0.7:
+        return ui.find_prompt(query)
+    return rng.choice(
+        [
+            f"Where is the {query} located?",
+            f"Find the {query}.",
+            f"Point to the {query}.",
+        ]
+    )
+
+
+def find_text(row: Row, rng: Random) -> list[Question]:
+    unique = once([t["text"] for t in row["texts"]])
+    return [
+        Question("find_text", ui.find_text_prompt(t["text"]), ui.box_markup(t["box"]))
+        for t in row["texts"]
+        if t["text"] in unique
+    ]
+
+
+def bare_icons(row: Row, rng: Random) -> list[Row]:
+    """Elements that are a bare icon; status bars, on every screen, seldom."""
+    return [
+        e
+        for e in row["elements"]
+        if e.get("icon")
+        and (e["type"] == "icon" or not e.get("text"))
+        and e["type"] not in ("input", "menuitem", "image")
+        and (e["icon"] not in STATUS_BAR or rng.random() < 0.15)
+    ]
+
+
+def find_icon(row: Row, rng: Random) -> list[Question]:
+    unique = once([e["icon"] for e in row["elements"] if e.get("icon")])
+    return [
+        Question("find_icon", _where(rng, f"{e['icon']} icon"), ui.box_markup(e["box"]))
+        for e in bare_icons(row, rng)
+        if e["icon"] in unique
+    ]
+
+
+def named_widgets(row: Row) -> list[tuple[str, str, Row]]:
+    """(caption, type, element) of widgets that caption and type name uniquely."""
+    found = [(caption(e), e["type"], e) for e in row["elements"] if e["type"] in SPOKEN]
+    count = Counter((c.lower(), t) for c, t, _ in found)
+    return [f for f in found if f[0] and count[f[0].lower(), f[1]] == 1]
+
+
+def find_widget(row: Row, rng: Random) -> list[Question]:
+    return [
+        Question(
+            "find_widget",
+            _where(rng, f"{name} {rng.choice(SPOKEN[kind])}"),
+            ui.box_markup(element["box"]),
+        )
+        for name, kind, element in named_widgets(row)
+    ]
+
+
+def ocr(row: Row, rng: Random) -> list[Question]:
+    return [Question("ocr", ui.ocr_prompt(t["box"]), t["text"]) for t in row["texts"]]
+
+
+def widget_class(row: Row, rng: Random) -> list[Question]:
+    return [
+        Question("widget_class", ui.widget_class_prompt(e["box"]), e["type"])
+        for e in row["elements"]
+    ]
+
+
+def icon_class(row: Row, rng: Random) -> list[Question]:
+    return [
+        Question("icon_class", ui.icon_class_prompt(e["box"]), e["icon"])
+        for e in bare_icons(row, rng)
+    ]
+
+
+def tappable(row: Row, rng: Random) -> list[Question]:
+    return [
+        Question(
+            "tappable",
+            ui.tappable_prompt(e["box"]),
+            "Yes" if e["tappable"] else "No",
+        )
+        for e in row["elements"]
+    ]
+
+
+def state(row: Row, rng: Random) -> list[Question]:
+    questions = []
+    for name, kind, element in named_widgets(row):
+        checked = (element.get("state") or {}).get("checked")
+        if kind in STATEFUL and checked is not None:
+            answer = "Yes" if checked else "No"
+            word = "on" if kind == "switch" else "selected"
+            questions.append(Question("state", f"Is the {name} {kind} {word}?", answer))
+    return questions
+
+
+TASKS = {  # share of the questions about a screen
+    find_text: 6, find_widget: 6, find_icon: 3, ocr: 5, widget_class: 2, icon_class: 2,
+    tappable: 1, state: 1,
+}  # fmt: skip
+
+
+def short_questions(row: Row, rng: Random, count: int) -> list[Question]:
+    """`count` questions at most, tasks in their shares, none twice."""
+    pools = {}
+    for task in TASKS:
+        pool = task(row, rng)
+        rng.shuffle(pool)
+        pools[task] = pool
+    picked: list[Question] = []
+    while len(picked) < count and any(pools.values()):
+        live = [t for t in TASKS if pools[t]]
+        task = rng.choices(live, [TASKS[t] for t in live])[0]
+        picked.append(pools[task].pop())
+    return picked
+
+
+def read_screen(row: Row, limit: int = 60) -> Question:
+    """Every line of text with its box, top to bottom: continual pre-training."""
+    lines = sorted(row["texts"], key=lambda t: (round(t["box"][1] / 8), t["box"][0]))
+    answer = "\n".join(f"{t['text']} {ui.box_markup(t['box'])}" for t in lines[:limit])
+    return Question("read", ui.READ_PROMPT, answer)
+
+
+def list_widgets(row: Row, limit: int = 60) -> Question:
+    """Every element with type, text and box, top to bottom."""
+    elements = sorted(
+        row["elements"], key=lambda e: (round(e["box"][1] / 8), e["box"][0])
+    )
+    answer = "\n".join(
+        f"{ui.element_line(e['type'], e.get('icon') or caption(e))} "
+        f"{ui.box_markup(e['box'])}"
+        for e in elements[:limit]
+    )
+    return Question("widgets", ui.WIDGETS_PROMPT, answer)
