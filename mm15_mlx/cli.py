@@ -8,6 +8,7 @@ import re
 import sys
 import time
 import traceback
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -171,6 +172,23 @@ def info(
     module.run(model, _one(image) if image else None, json_output=json)
 
 
+@app.command("eval")
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Tasks, one JSON object a line.")],
+    model: ModelOption = "nano-ui",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Write every answer, one JSON object a line.")
+    ] = None,
+    json: Json = False,
+    force: Force = False,
+) -> None:
+    """Measure a model on tasks: find, read, classify."""
+    from mm15_mlx import evaluate as module
+
+    module.run(model, data, limit, predictions, force=force, json_output=json)
+
+
 @app.command()
 def doctor(json: Json = False) -> None:
     """What this machine can do: backend, BLAS, kernels, memory, missing extras."""
@@ -211,11 +229,15 @@ def screens(
         unknown = set(excluded) - set(build.LAYOUTS)
         if unknown:
             raise UserError(f"unknown layout {min(unknown)!r} to exclude")
+        sizes = _names(viewports) or build.VIEWPORTS
+        odd = [size for size in sizes if not re.fullmatch(r"\d+x\d+", size)]
+        if odd:
+            raise UserError(f"unknown viewport {odd[0]!r}: write it as 390x844")
         chosen = _names(layouts) or tuple(build.LAYOUTS)
         options = build.Options(
             kits=_names(kits) or tuple(build.KITS),
             layouts=tuple(name for name in chosen if name not in excluded),
-            viewports=_names(viewports) or build.VIEWPORTS,
+            viewports=sizes,
             scale=scale,
             picture=format,
         )
@@ -247,9 +269,11 @@ _PROCESS_START = time.perf_counter() - time.process_time()
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a verb; turn mistakes into one line and a status."""
-    arguments = _spread(list(sys.argv[1:] if arguments is None else arguments))
+    arguments = spread(list(sys.argv[1:] if arguments is None else arguments))
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
+    if not debug:  # Pillow warns at length of what it could read all the same
+        warnings.filterwarnings("ignore", module="PIL")
     try:
         status: Any = app(arguments, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
@@ -264,7 +288,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _spread(arguments: list[str]) -> list[str]:
+def spread(arguments: list[str]) -> list[str]:
     """`--image a.png b.png` → `--image a.png --image b.png`, as mlx-vlm has it."""
     spread: list[str] = []
     flag = None

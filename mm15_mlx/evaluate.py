@@ -1,10 +1,12 @@
-"""`mm15-mlx eval`: tasks in JSONL → metrics per task, through the same code as a user's.
+"""`mm15-mlx eval`: tasks in JSONL → metrics per task, through a user's own code path.
 
 Rows are `{"id", "image", "task", …}` with boxes in pixels of the original picture; the
 metrics' names and rules are those of the documentation's section on tasks.
 """
 
 import json
+import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from mm15_mlx import ui
 from mm15_mlx.config import UserError
 from mm15_mlx.generate import Result, generate
 from mm15_mlx.images import ImageLike, load_picture
+from mm15_mlx.load import load
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor
 
@@ -174,7 +177,9 @@ def predictions(
     for row in sorted(rows, key=lambda r: r["image"]):
         image: ImageLike = grey(row["image"]) if blind else row["image"]
         begin = time.perf_counter()
-        result = generate(model, processor, question(row), images=[image], max_tokens=64)
+        result = generate(
+            model, processor, question(row), images=[image], max_tokens=64
+        )
         seconds = time.perf_counter() - begin
         yield Prediction(row, result, score(row, result), seconds)
 
@@ -213,3 +218,32 @@ def prediction_row(p: Prediction) -> Row:
     """One line of `--predictions`: the task, the answer and its scores."""
     boxes = [list(b.px) for b in p.result.boxes]
     return {**p.row, "prediction": p.result.text, "boxes": boxes, "scores": p.scores}
+
+
+def run(
+    name: str,
+    data: Path,
+    limit: int | None,
+    target: Path | None,
+    force: bool,
+    json_output: bool,
+) -> None:
+    """The verb: print the summary and, where `target` is given, write every answer."""
+    rows = read_tasks(data)[:limit]
+    if target and target.exists() and not force:
+        raise UserError(f"{target} exists; give --force to overwrite it")
+    if target and not target.parent.is_dir():
+        raise UserError(f"{target}: the folder {target.parent} does not exist")
+    model, processor = load(name)
+    done = []
+    for prediction in predictions(model, processor, rows):
+        done.append(prediction)
+        if len(done) % 50 == 0 or len(done) == len(rows):
+            print(f"{len(done)}/{len(rows)} tasks", file=sys.stderr)
+    if target:
+        partial = target.with_name(f".{target.name}.partial")
+        lines = [json.dumps(prediction_row(p), ensure_ascii=False) for p in done]
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        os.replace(partial, target)
+    report = summary(name, done)
+    print(json.dumps(report, indent=2) if json_output else table(report))

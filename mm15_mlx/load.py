@@ -27,9 +27,9 @@ def find_model(name: str | Path, revision: str | None = None) -> Path:
     if text in bundled_models():
         return BUNDLED / text
     path = Path(name).expanduser()
-    if path.is_dir():
+    if text and path.is_dir():
         return path
-    if path.exists():
+    if text and path.exists():
         raise UserError(f"{path} is a file; give the model's folder")
     if _HUB_ID.fullmatch(text) and not text.startswith("."):
         return _download(text, revision)
@@ -41,11 +41,11 @@ def find_model(name: str | Path, revision: str | None = None) -> Path:
 
 def _download(repo: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
+    except (HfHubHTTPError, HFValidationError, OSError) as e:
         reason = str(e).strip().splitlines()[0]
         raise UserError(
             f"{repo} is no folder here and could not be fetched from the hub: {reason}"

@@ -13,6 +13,7 @@ from typing import Any
 # On a CPU each compiled graph costs a second of g++; the numbers are the same without.
 os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
 
+import hypothesis
 import mlx.core as mx
 import pytest
 import sentencepiece
@@ -31,6 +32,10 @@ from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor
 from mm15_mlx.tokenizer import TOKENIZER_FILE, Tokenizer
 from mm15_mlx.weights import save_model
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def small_config() -> ModelConfig:
@@ -70,8 +75,7 @@ def tiny_model(tiny_config: ModelConfig) -> MM15:
 
 # What a model with location tokens knows by name; ids from 4 on, after unk to pad.
 SPECIAL = (
-    "<|image|> <|user|> <|assistant|> <|system|> <|end|> "
-    "<box> </box> <point> </point>"
+    "<|image|> <|user|> <|assistant|> <|system|> <|end|> <box> </box> <point> </point>"
 ).split() + [f"<loc_{v}>" for v in range(1001)]
 WORDS = (
     "Where is the button switch icon text list of this screen Wi-Fi General Settings "
@@ -81,7 +85,7 @@ WORDS = (
 
 @pytest.fixture(scope="session")
 def tokenizer_model() -> bytes:
-    """A sentencepiece vocabulary with the options of `nano-ui`'s, trained in a blink."""
+    """A sentencepiece vocabulary with the options of `nano-ui`'s, trained quickly."""
     rng = random.Random(0)
     lines = [" ".join(rng.choices(WORDS, k=6)) + "?" for _ in range(300)]
     out = io.BytesIO()
@@ -97,7 +101,7 @@ def tokenizer_model() -> bytes:
 
 @pytest.fixture(scope="session")
 def ui_config() -> ModelConfig:
-    """Like `tiny_config`, with coordinate tokens and heads whose keys can be packed."""
+    """Like `tiny_config`, with coordinate tokens; its keys can be packed."""
     config = small_config()
     text = dataclasses.replace(
         config.text_config, vocab_size=1400, head_dim=32, tie_word_embeddings=False
@@ -116,8 +120,12 @@ def ui_folder(
     """A model folder with random weights. Not to be changed: see `ui_copy`."""
     mx.random.seed(0)
     folder = tmp_path_factory.mktemp("models") / "random-ui"
+    model = MM15(ui_config)
+    for layer in model.decoder.layers:  # else it says one token again and again
+        layer.self_attn.q_norm.weight *= 4
+        layer.self_attn.o_proj.weight *= 8
     files = {TOKENIZER_FILE: tokenizer_model}
-    save_model(folder, MM15(ui_config), ui_config, files=files)
+    save_model(folder, model, ui_config, files=files)
     return folder
 
 
@@ -157,6 +165,12 @@ def answering(
         return made[parts]
 
     return make
+
+
+@pytest.fixture
+def button(answering: Callable[..., Path]) -> Path:
+    """A model that always answers with one box."""
+    return answering((100, 200, 600, 700))
 
 
 def parrot(

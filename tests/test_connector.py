@@ -83,8 +83,12 @@ def test_real_size_has_the_published_shape() -> None:
     connector = CAbstractor(ConnectorConfig(), 1280, 3072, 48)
     sizes = {n: a.size for n, a in tree_flatten(connector.parameters())}
     assert sizes["pos_emb"] == 2304 * 1280
-    assert round(sum(s for n, s in sizes.items() if n.startswith("net.0")), -4) == 9.62e6
-    assert round(sum(s for n, s in sizes.items() if n.startswith("net.2")), -4) == 7.91e6
+    assert (
+        round(sum(s for n, s in sizes.items() if n.startswith("net.0")), -4) == 9.62e6
+    )
+    assert (
+        round(sum(s for n, s in sizes.items() if n.startswith("net.2")), -4) == 7.91e6
+    )
     assert round(sum(sizes.values()), -5) == 33.1e6
 
 

@@ -46,7 +46,9 @@ def caches(decoder: Decoder) -> list[KVCache]:
     return [KVCache() for _ in decoder.layers]
 
 
-@pytest.mark.parametrize("cuts", [[23], [22, 23], [1, 2, 23], [7, 16, 23], [9, 10, 11, 23]])
+@pytest.mark.parametrize(
+    "cuts", [[23], [22, 23], [1, 2, 23], [7, 16, 23], [9, 10, 11, 23]]
+)
 def test_chunks_and_cache_give_the_same_logits(
     decoder: Decoder, cuts: list[int]
 ) -> None:

@@ -39,7 +39,11 @@ def test_resize_matrix_literal() -> None:
     k = [1 - 2.5 * d**2 + 1.5 * d**3 for d in (1 / 6,)]
     outer = -0.5 * (7 / 6) ** 3 + 2.5 * (7 / 6) ** 2 - 4 * (7 / 6) + 2
     total = k[0] + outer
-    expected = [[k[0] / total, outer / total], [0.5, 0.5], [outer / total, k[0] / total]]
+    expected = [
+        [k[0] / total, outer / total],
+        [0.5, 0.5],
+        [outer / total, k[0] / total],
+    ]
     np.testing.assert_allclose(resize_matrix(2, 3), expected, atol=1e-6)
     assert near > far
 

@@ -42,7 +42,9 @@ def test_splice_by_hand() -> None:
 
 def test_splice_without_placeholders_changes_nothing() -> None:
     embeddings = mx.random.normal((1, 4, 3))
-    close(splice(embeddings, mx.zeros((1, 4), mx.bool_), mx.ones((2, 3))), embeddings, 0)
+    close(
+        splice(embeddings, mx.zeros((1, 4), mx.bool_), mx.ones((2, 3))), embeddings, 0
+    )
 
 
 def test_visual_tokens_stand_at_their_places(tiny_model: MM15) -> None:
@@ -206,7 +208,8 @@ def test_parameters_of_a_preset_are_the_sum(preset: str) -> None:
 def test_dense_models_do_not_import_mlx_lm() -> None:
     """mlx-lm brings transformers, which takes seconds: dense start-up goes without."""
     code = (
-        "import sys; from mm15_mlx.config import PRESETS; from mm15_mlx.mm15 import MM15;"
+        "import sys; from mm15_mlx.config import PRESETS;"
+        "from mm15_mlx.mm15 import MM15;"
         "m = MM15(PRESETS['nano-ui']); m.make_cache();"
         "print([x for x in ('mlx_lm', 'transformers', 'torch') if x in sys.modules])"
     )

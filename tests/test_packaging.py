@@ -14,10 +14,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CODE = ("mm15_mlx", "convert", "apps", "tests", "benchmarks")
 # The reading order. A file here imports only from files before it; modules that are not
-# named are helpers of the later ones and come after `generate`.
+# named are helpers of the later ones and come after `load`.
 ORDER = (
     "blas config tiling encoder connector decoder mm15 tokenizer prompt grounding "
-    "images processor generate"
+    "images memory processor generate checkpoint weights load ui evaluate info answers "
+    "cli"
 ).split()
 LAST = ("cli", "__main__")
 MAX_COLUMNS, MAX_LINES = 88, 400

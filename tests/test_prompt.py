@@ -270,7 +270,8 @@ def test_regions_read_as_brackets(
     stream: Callable[[Sequence[int]], list[str]], tokenizer: Tokenizer
 ) -> None:
     tokens = [
-        *tokenizer.encode("icon "), BOX, *(LOC + v for v in (1, 20, 300, 1000)), BOX_END,
+        *tokenizer.encode("icon "),
+        BOX, *(LOC + v for v in (1, 20, 300, 1000)), BOX_END,
         *tokenizer.encode(", 設"), POINT, LOC + 0, LOC + 7, POINT_END,
     ]  # fmt: skip
     pieces = stream(tokens)

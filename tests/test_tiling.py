@@ -28,7 +28,9 @@ def test_grid_of_equation_1(size: tuple[int, int], grid: tuple[int, int]) -> Non
     assert choose_grid(*size, PAPER) == grid
 
 
-@pytest.mark.parametrize(("bounds", "count"), [((4, 9), 18), ((4, 16), 45), ((1, 9), 23)])
+@pytest.mark.parametrize(
+    ("bounds", "count"), [((4, 9), 18), ((4, 16), 45), ((1, 9), 23)]
+)
 def test_number_of_candidate_grids(bounds: tuple[int, int], count: int) -> None:
     assert len(candidate_grids(*bounds)) == count
 

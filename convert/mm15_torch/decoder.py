@@ -127,7 +127,7 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embeddings (B, L, D) → hidden states (B, L, D); `logits` gives (…, vocabulary)."""
+    """Embeddings (B, L, D) → hidden states; `logits` gives (…, vocabulary)."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ IGNORE = 255
 
 
 class DenseEncoder(nn.Module):
-    """Encoder with linear heads; `types` and `icons` count the classes of the others."""
+    """Encoder with linear heads; `types` and `icons` are numbers of classes."""
 
     def __init__(self, config: VisionConfig, types: int, icons: int) -> None:
         super().__init__()
@@ -126,9 +126,7 @@ def optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
         if p.ndim == 2 and "layers." in n and p.requires_grad
     ]
     chosen = {id(p) for p in matrices}
-    rest = [
-        p for p in model.parameters() if id(p) not in chosen and p.requires_grad
-    ]
+    rest = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
     return [
         torch.optim.Muon(
             matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
@@ -211,7 +209,9 @@ def train(
         if store is screens:
             for kind, head in (("types", model.type_head), ("icons", model.icon_head)):
                 half = config.patch_size // 2
-                target = batch[kind][:, half :: config.patch_size, half :: config.patch_size]
+                target = batch[kind][
+                    :, half :: config.patch_size, half :: config.patch_size
+                ]
                 target = torch.from_numpy(target.reshape(-1)).long()
                 keep = target != IGNORE
                 out = head(x.float()).flatten(0, 1)

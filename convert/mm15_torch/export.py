@@ -1,7 +1,7 @@
 """A training checkpoint → the model folder that ships.
 
 Run: python -m mm15_mlx.convert.mm15_torch.export --checkpoint screens.pt
-     --tokenizer tokenizer.model --card README.md --steps "…" --out mm15_mlx/models/nano-ui
+     --tokenizer tokenizer.model --card README.md --revision 0.1 --out nano-ui
 """
 
 import argparse

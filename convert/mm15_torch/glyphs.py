@@ -18,7 +18,9 @@ from faker import Faker
 from PIL import Image, ImageDraw, ImageFont
 
 # Class 0 is "no glyph"; characters outside the list count as no glyph.
-CHARACTERS = string.ascii_letters + string.digits + ".,:;!?'\"-–—_/\\()[]<>@#$€£%&*+=~|•…’“”°·"
+CHARACTERS = (
+    string.ascii_letters + string.digits + ".,:;!?'\"-–—_/\\()[]<>@#$€£%&*+=~|•…’“”°·"
+)
 CLASS_OF = {c: i + 1 for i, c in enumerate(CHARACTERS)}
 NUM_CLASSES = len(CHARACTERS) + 1
 
@@ -76,9 +78,11 @@ class Words:
             text = rng.choice([
                 f"${rng.randint(0, 999)}.{rng.randint(0, 99):02d}",
                 f"{rng.randint(0, 23)}:{rng.randint(0, 59):02d}",
-                f"{rng.randint(1, 12)}:{rng.randint(0, 59):02d} {rng.choice(['AM', 'PM'])}",
+                f"{rng.randint(1, 12)}:{rng.randint(0, 59):02d} "
+                + rng.choice(["AM", "PM"]),
                 f"{rng.randint(0, 100)}%", f"{rng.randint(1, 9999):,}",
-                f"{rng.randint(1, 999)} {rng.choice(['GB', 'MB', 'km', 'min', 'items'])}",
+                f"{rng.randint(1, 999)} "
+                + rng.choice(["GB", "MB", "km", "min", "items"]),
                 self.fake.date("%b %d, %Y"), self.fake.date("%m/%d/%y"),
                 f"+{rng.randint(1, 40)}.{rng.randint(0, 9)}", f"({rng.randint(1, 99)})",
             ])  # fmt: skip
@@ -153,7 +157,9 @@ def make_page(
                     )
             x += round(font.getlength(text)) + rng.randint(10, 50) * scale // 2
         y += height
-    reduce = rng.choice([Image.Resampling.BICUBIC, Image.Resampling.BICUBIC, Image.Resampling.BOX])
+    reduce = rng.choice(
+        [Image.Resampling.BICUBIC, Image.Resampling.BICUBIC, Image.Resampling.BOX]
+    )
     small = image.resize((SIDE, SIDE), reduce)
     return np.asarray(small), classes
 

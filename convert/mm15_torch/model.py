@@ -3,7 +3,6 @@
 B batch, V views, N patches, Q visual tokens a view, L tokens, D width.
 """
 
-import torch
 from torch import Tensor, nn
 
 from mm15_mlx.config import ModelConfig

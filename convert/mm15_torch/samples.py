@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from mm15_mlx.tiling import Tiling, cut, plan
 
 Row = dict[str, Any]
 NO_TARGET = -100
+LONG = ("read", "widgets")
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
@@ -65,18 +65,19 @@ class Sample:
     """Ids and what each position is to predict.
 
     block: 0 for the picture's prefix, then 1, 2, … for each question. target: the next
-    token where it belongs to an answer, else `NO_TARGET`.
+    token where it belongs to an answer, else `NO_TARGET`. weight: of each target.
     """
 
     ids: list[int]
     position: list[int]
     block: list[int]
     target: list[int]
+    weight: list[float]
     tasks: list[str]
 
 
 class SampleEncoder:
-    """Questions about one picture → a `Sample`, through the library's own prompt code."""
+    """Questions about a picture → a `Sample`, through the library's prompt code."""
 
     def __init__(self, config: ModelConfig, encoder: PromptEncoder) -> None:
         self.config = config
@@ -108,9 +109,10 @@ class SampleEncoder:
         tiling: Tiling,
         limit: int,
     ) -> Sample:
-        """`limit`: tokens of the sample at most; questions that do not fit are left out."""
+        """`limit`: tokens at most; questions that do not fit are left out."""
         ids, _ = self.question_ids("", size, tiling)
         target = [NO_TARGET] * len(ids)
+        weight = [0.0] * len(ids)
         position = list(range(len(ids)))
         block = [0] * len(ids)
         tasks = []
@@ -124,9 +126,11 @@ class SampleEncoder:
             tasks.append(question.task)
             ids += new
             target += [NO_TARGET] * (len(asked) - 1) + answer
+            # a listing has hundreds of tokens and would drown the short answers
+            weight += [1.0 if question.task in LONG else 3.0] * len(new)
             position += range(start, start + len(new))
             block += [len(tasks)] * len(new)
-        return Sample(ids, position, block, target, tasks)
+        return Sample(ids, position, block, target, weight, tasks)
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ class Batch:
     position: Tensor  # (B, L)
     mask: Tensor  # (B, 1, L, L) True = attend
     target: Tensor  # (B, L)
+    weight: Tensor  # (B, L)
 
 
 def collate(samples: list[Sample]) -> Batch:
@@ -142,17 +147,19 @@ def collate(samples: list[Sample]) -> Batch:
     ids = torch.ones(len(samples), length, dtype=torch.long)
     position = torch.zeros_like(ids)
     target = torch.full_like(ids, NO_TARGET)
+    weight = torch.zeros(len(samples), length)
     block = torch.full_like(ids, -1)
     for b, s in enumerate(samples):
         n = len(s.ids)
         ids[b, :n] = torch.tensor(s.ids)
         position[b, :n] = torch.tensor(s.position)
         target[b, :n] = torch.tensor(s.target)
+        weight[b, :n] = torch.tensor(s.weight)
         block[b, :n] = torch.tensor(s.block)
     mine, other = block[:, :, None], block[:, None, :]
     seen = (other == 0) | (other == mine)
     causal = torch.ones(length, length, dtype=torch.bool).tril()
-    return Batch(ids, position, (seen & causal)[:, None], target)
+    return Batch(ids, position, (seen & causal)[:, None], target, weight)
 
 
 def dense_labels(
@@ -183,10 +190,8 @@ def dense_labels(
             fill("classes", [left, y1, right, y2], classes.get(char, 0))
     tiles = [i for i, index in enumerate(tiling.indices) if index != (0, 0)]
     return {
-        k: m.reshape(rows, size, columns, size).swapaxes(1, 2).reshape(-1, size, size)[
-            : len(tiles)
-        ]
+        k: m.reshape(rows, size, columns, size)
+        .swapaxes(1, 2)
+        .reshape(-1, size, size)[: len(tiles)]
         for k, m in maps.items()
     }
-
-

@@ -2,8 +2,9 @@
 
 Stage `tiles` (the paper's pre-training: one view, no splitting): questions and
 transcriptions about one tile. Stage `screens` (SFT): dynamic splitting with the
-overview. The encoder rests, so its features are computed once and kept on disk, unless
-`--train-encoder` is given. Stage `features` only fills that store, beside a training.
+overview, and still some single tiles. The encoder rests, so its features are computed
+once and kept on disk, unless `--train-encoder` is given. Stage `features` only fills
+that store, beside a training.
 
 Run: python -m mm15_mlx.convert.mm15_torch.sft tiles --screens DIR … --out tiles.pt
 """
@@ -66,19 +67,16 @@ class AnswerLoss(nn.Module):
         self.register_buffer("soft", torch.softmax(-d / spread, dim=-1))
         self.first, self.count = first, count
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """logits (T, vocabulary) float32, target (T,) → mean loss."""
+    def forward(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """logits (T, vocabulary) float32, target and weight (T,) → mean loss."""
         value = target - self.first
         is_location = (value >= 0) & (value < self.count)
-        total = F.cross_entropy(
-            logits[~is_location], target[~is_location], reduction="sum"
-        )
-        if is_location.any():
-            picked = logits[is_location]
-            inside = picked[:, self.first : self.first + self.count]
-            mean = (self.soft[value[is_location]] * inside).sum(-1)
-            total = total + (picked.logsumexp(-1) - mean).sum()
-        return total / len(target)
+        each = F.cross_entropy(logits, target, reduction="none")
+        inside = logits[:, self.first : self.first + self.count]
+        soft = self.soft[value.clamp(0, self.count - 1)]
+        spread = logits.logsumexp(-1) - (soft * inside).sum(-1)
+        each = torch.where(is_location, spread, each)
+        return (weight * each).sum() / weight.sum()
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,7 @@ class Trainer:
         self.args = args
         self.config = PRESETS["nano-ui"]
         tokenizer = Tokenizer(args.tokenizer)
-        self.samples = SampleEncoder(
-            self.config, PromptEncoder(self.config, tokenizer)
-        )
+        self.samples = SampleEncoder(self.config, PromptEncoder(self.config, tokenizer))
         first = tokenizer.special("<loc_0>")
         count = self.config.coordinates.range + 1
         self.first_location = first
@@ -143,7 +139,9 @@ class Trainer:
         if self.args.encoder:
             state = torch.load(self.args.encoder, weights_only=True)["model"]
             prefix = "encoder."
-            part = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+            part = {
+                k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)
+            }
             self.model.encoder.load_state_dict(part)
         if self.args.start:
             state = torch.load(self.args.start, weights_only=True)["model"]
@@ -152,12 +150,17 @@ class Trainer:
     def tile_sample(self, screen: Screen, rng: Random) -> tuple[Sample, list[int]]:
         """A sample about one tile, and the view it is about."""
         size = self.config.tiling.tile_size
-        views = [i for i, index in enumerate(screen.tiling.indices) if index != (0, 0)]
-        view = rng.choice(views)
-        row = window(screen.row, screen.tiling, view)
+        windows = [
+            (view, window(screen.row, screen.tiling, view))
+            for view, index in enumerate(screen.tiling.indices)
+            if index != (0, 0)
+        ]
+        # Tiles with much on them teach more; empty ones nothing.
+        shares = [len(row["texts"]) + len(row["elements"]) for _, row in windows]
+        view, row = rng.choices(windows, [n + 0.01 for n in shares])[0]
         tiling = plan(size, size, self.config.tiling)
         questions = short_questions(row, rng, self.args.questions)
-        if rng.random() < 0.5:
+        if rng.random() < 0.9:  # every line of it: nothing teaches reading faster
             questions.insert(0, read_screen(row))
         sample = self.samples.encode(questions, (size, size), tiling, self.args.length)
         return sample, [view]
@@ -167,9 +170,9 @@ class Trainer:
         row = screen.row
         questions = short_questions(row, rng, self.args.questions)
         kind = rng.random()
-        if kind < 0.2:
+        if kind < 0.35:
             questions.insert(0, read_screen(row))
-        elif kind < 0.45:
+        elif kind < 0.6:
             questions.insert(0, list_widgets(row))
         sample = self.samples.encode(
             questions, (row["width"], row["height"]), screen.tiling, self.args.length
@@ -202,10 +205,10 @@ class Trainer:
         return self.model.encoder(pixels)
 
     def run_batch(
-        self, screens: list[Screen], rng: Random
-    ) -> tuple[Tensor, Tensor, list[Sample]]:
-        """Logits (T, vocabulary) and targets (T,) of all answers in a batch."""
-        make = self.tile_sample if self.args.stage == "tiles" else self.screen_sample
+        self, screens: list[Screen], rng: Random, tiles: bool
+    ) -> tuple[Tensor, Tensor, Tensor, list[Sample]]:
+        """Logits (T, vocabulary), targets and weights (T,) of a batch's answers."""
+        make = self.tile_sample if tiles else self.screen_sample
         made = [make(s, rng) for s in screens]
         batch = collate([m[0] for m in made])
         with torch.autocast("cpu", torch.bfloat16):
@@ -218,11 +221,13 @@ class Trainer:
             hidden = self.model.decoder(x, batch.position, batch.mask)
             picked = batch.target != NO_TARGET
             logits = self.model.decoder.logits(hidden[picked]).float()
-        return logits, batch.target[picked], [m[0] for m in made]
+        weight = batch.weight[picked]
+        return logits, batch.target[picked], weight, [m[0] for m in made]
 
     def train_step(self, screens: list[Screen], rng: Random) -> dict[str, float]:
-        logits, target, _ = self.run_batch(screens, rng)
-        loss = self.loss(logits, target)
+        tiles = self.args.stage == "tiles" or rng.random() < self.args.tile_share
+        logits, target, weight, _ = self.run_batch(screens, rng, tiles)
+        loss = self.loss(logits, target, weight)
         factor = schedule(self.step, self.args.steps, self.args.warmup)
         for opt in self.opts:
             for group in opt.param_groups:
@@ -252,8 +257,9 @@ class Trainer:
         self.model.eval()
         rng = Random(1)
         hits: dict[str, list[float]] = defaultdict(list)
+        tiles = self.args.stage == "tiles"
         for screen in screens:
-            logits, target, samples = self.run_batch([screen], rng)
+            logits, target, _, samples = self.run_batch([screen], rng, tiles)
             guess = logits.argmax(-1)
             start = 0
             # answers follow one another in the order of the sample's tasks
@@ -292,7 +298,10 @@ class Trainer:
 
     def train(self) -> Iterator[dict[str, float]]:
         args = self.args
-        store, test = Screens(args.screens, self.config), Screens(args.test, self.config)
+        store, test = (
+            Screens(args.screens, self.config),
+            Screens(args.test, self.config),
+        )
         store.refresh()
         test.refresh()
         every = max(1, len(test.items) // args.test_limit)
@@ -335,6 +344,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--questions", type=int, default=12)
     parser.add_argument("--length", type=int, default=800)
+    parser.add_argument(
+        "--tile-share", type=float, default=0.25, help="of the batches of `screens`"
+    )
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--spread", type=float, default=4.0)

@@ -35,9 +35,7 @@ def candidates(row: Row, rng: Random) -> dict[str, list[Row]]:
             for name, kind, e in named_widgets(row)
         ],
         "ocr": [{"box": t["box"], "text": t["text"]} for t in row["texts"]],
-        "widget_class": [
-            {"box": e["box"], "type": e["type"]} for e in row["elements"]
-        ],
+        "widget_class": [{"box": e["box"], "type": e["type"]} for e in row["elements"]],
         "icon_class": [{"box": e["box"], "icon": e["icon"]} for e in bare],
         "tappable": [
             {"box": e["box"], "answer": "yes" if e["tappable"] else "no"}

@@ -74,7 +74,11 @@ def open_clip_rules() -> list[Rule]:
         Rule(r"ln_post\..*|proj", None),
         Rule(block + r"ln_([12])\.(.*)", out + r"layer_norm\2.\3"),
         *(
-            Rule(block + f"attn.in_proj_{kind}", tuple(f"{n}.{kind}" for n in q_k_v), thirds)
+            Rule(
+                block + f"attn.in_proj_{kind}",
+                tuple(f"{n}.{kind}" for n in q_k_v),
+                thirds,
+            )
             for kind in ("weight", "bias")
         ),
         Rule(block + r"attn\.out_proj\.(.*)", out + r"self_attn.out_proj.\2"),
@@ -84,7 +88,7 @@ def open_clip_rules() -> list[Rule]:
 
 
 def decoder_rules(tied: bool) -> list[Rule]:
-    """transformers' Llama, Qwen2, Mixtral and Qwen3-MoE: fused gate and up of experts."""
+    """transformers' Llama, Qwen2, Mixtral, Qwen3-MoE; experts fuse gate and up."""
 
     def halves(x: mx.array) -> tuple[mx.array, ...]:
         return tuple(mx.split(x, 2, axis=1))

@@ -1,4 +1,4 @@
-"""The connector against timm's RegStage, from which Honeybee builds its C-Abstractor."""
+"""The connector against timm's RegStage, of which Honeybee builds its C-Abstractor."""
 
 from functools import partial
 
@@ -21,7 +21,11 @@ pytestmark = pytest.mark.parity
 RULES = [
     Rule(r"pos_emb|readout\..*|.*\.bn\..*|.*\.se\.fc[12]\.bias", SAME),
     Rule(r".*\.conv2\.conv\.weight", SAME, conv),
-    Rule(r".*\.(conv1|conv3|downsample)\.conv\.weight|.*\.fc[12]\.weight", SAME, pointwise),
+    Rule(
+        r".*\.(conv1|conv3|downsample)\.conv\.weight|.*\.fc[12]\.weight",
+        SAME,
+        pointwise,
+    ),
 ]
 
 

@@ -82,7 +82,7 @@ def test_transformers_clip(
 @pytest.mark.parametrize("side", [84, 112, 168])
 @pytest.mark.parametrize("shape", ["wide patches", "head dim 80"])
 def test_open_clip_at_any_size(compare: Compare, shape: str, side: int) -> None:
-    """Our table stays as it was trained; theirs is resized by open_clip for the size."""
+    """Our table stays as it was trained; open_clip resizes its own for the size."""
     from open_clip.model import resize_pos_embed
     from open_clip.transformer import QuickGELU, VisionTransformer
 

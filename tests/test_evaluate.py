@@ -1,0 +1,181 @@
+"""Metrics by hand-checked values, task files and their errors, one whole run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mm15_mlx.config import UserError
+from mm15_mlx.evaluate import (
+    FIELDS,
+    Prediction,
+    centre_in,
+    edit_similarity,
+    f1,
+    folded,
+    grey,
+    iou,
+    question,
+    read_tasks,
+    score,
+    summary,
+    table,
+)
+from mm15_mlx.generate import Result
+
+
+def answer(text: str, *boxes: tuple[float, float, float, float]) -> Result:
+    """What the metrics read of a result."""
+    return SimpleNamespace(text=text, boxes=[SimpleNamespace(px=b) for b in boxes])
+
+
+def test_iou_of_hand_made_boxes() -> None:
+    assert iou((0, 0, 10, 10), (0, 0, 10, 10)) == 1
+    assert iou((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
+    assert iou((0, 0, 10, 10), (10, 0, 20, 10)) == 0
+
+
+def test_centre_in_box() -> None:
+    assert centre_in((0, 0, 10, 10), (4, 4, 6, 6))
+    assert not centre_in((0, 0, 10, 10), (6, 4, 9, 6))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "value"),
+    [
+        ("Wi-Fi", "wi-fi", 1.0),
+        ("kitten", "sitting", 1 - 3 / 7),
+        ("", "", 1.0),
+        ("", "abc", 0.0),
+        ("a  b", "A b", 1.0),
+    ],
+)
+def test_edit_similarity(a: str, b: str, value: float) -> None:
+    assert edit_similarity(a, b) == pytest.approx(value)
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_edit_similarity_is_symmetric_and_bounded(a: str, b: str) -> None:
+    value = edit_similarity(a, b)
+    assert 0 <= value <= 1
+    assert value == pytest.approx(edit_similarity(b, a))
+    assert (value == 1) == (folded(a) == folded(b))
+
+
+def test_f1_counts_yes() -> None:
+    pairs = [("yes", "Yes"), ("yes", "No"), ("no", "Yes"), ("no", "No")]
+    assert f1(pairs) == pytest.approx(0.5)
+    assert f1([("no", "no")]) == 0
+
+
+def test_scores_of_each_task() -> None:
+    box = [10, 10, 30, 20]
+    find = {"task": "find_text", "text": "A", "box": box}
+    assert score(find, answer("", (10, 10, 30, 20))) == {
+        "acc@0.5": 1,
+        "centre_in_box": 1,
+    }
+    assert score(find, answer("")) == {"acc@0.5": 0, "centre_in_box": 0}
+    wide = score(find, answer("", (0, 0, 40, 30)))
+    assert wide == {"acc@0.5": 0, "centre_in_box": 1}
+    ocr = {"task": "ocr", "text": "Log In", "box": box}
+    assert score(ocr, answer("log  in")) == {"exact": 1, "edit_similarity": 1}
+    kind = {"task": "widget_class", "type": "button", "box": box, "accept": ["link"]}
+    assert score(kind, answer("Link"))["accuracy"] == 1
+    assert score(kind, answer("text"))["accuracy"] == 0
+
+
+def test_summary_has_the_documented_keys() -> None:
+    row = {"task": "tappable", "box": [0, 0, 1, 1], "answer": "yes"}
+    result = answer("Yes")
+    done = [Prediction(row, result, score(row, result), 0.5)]
+    report = summary("tiny", done)
+    assert report == {
+        "model": "tiny",
+        "n": 1,
+        "metrics": {"tappable": {"accuracy": 1.0, "f1": 1.0, "n": 1}},
+        "seconds_per_task": 0.5,
+    }
+    assert table(report) == "tappable      accuracy 1.000  f1 1.000  (n 1)"
+
+
+def test_every_task_has_a_question() -> None:
+    fields = {
+        "text": "T", "icon": "back", "query": "Q button", "box": [1, 2, 3, 4],
+        "type": "button", "answer": "yes",
+    }  # fmt: skip
+    prompts = {question({"task": t, **fields}) for t in FIELDS}
+    assert len(prompts) == len(FIELDS)
+    assert 'Where is the text "T"?' in prompts
+    assert "What text is displayed in the element <box>1,2,3,4</box>?" in prompts
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (40, 60), "red").save(path)
+    return path
+
+
+def test_grey_picture_has_the_size_and_nothing_else(picture: Path) -> None:
+    image = grey(str(picture))
+    assert image.size == (40, 60)
+    assert image.getcolors() == [(40 * 60, (128, 128, 128))]
+
+
+GOOD = {"id": "1", "image": "a.png", "task": "ocr", "box": [0, 0, 9, 9], "text": "x"}
+
+
+def test_reading_tasks(picture: Path) -> None:
+    path = picture.parent / "tasks.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n\n")
+    assert read_tasks(path) == [{**GOOD, "image": str(picture)}]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", r"tasks.jsonl, line 1 is not JSON"),
+        ("[1]", r"line 1 is not an object"),
+        (json.dumps({**GOOD, "task": "sing"}), r"has the task 'sing'; it must be one"),
+        (json.dumps({**GOOD, "task": "find_icon"}), "lacks the key 'icon'"),
+        (json.dumps({**GOOD, "image": "b.png"}), r"the picture .*b.png does not exist"),
+        ("", "holds no tasks"),
+    ],
+)  # fmt: skip
+def test_a_bad_task_file_is_one_line(picture: Path, line: str, message: str) -> None:
+    path = picture.parent / "tasks.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(UserError, match=message):
+        read_tasks(path)
+
+
+def test_a_missing_task_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no.jsonl does not exist; give a JSONL"):
+        read_tasks(tmp_path / "no.jsonl")
+
+
+def test_eval_prints_the_documented_json(
+    ui_folder: Path, tmp_path: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    Image.new("RGB", (90, 160), "white").save(tmp_path / "a.png")
+    data, out = tmp_path / "tasks.jsonl", tmp_path / "out.jsonl"
+    rows = [{**GOOD, "id": str(k)} for k in range(3)]
+    data.write_text("\n".join(json.dumps(r) for r in rows))
+    arguments = ["eval", "--model", ui_folder, "--data", data, "--predictions", out]
+    status, printed, _ = cli(*arguments, "--json", "--limit", "2")
+    assert status == 0
+    report = json.loads(printed)
+    assert set(report) == {"model", "n", "metrics", "seconds_per_task"}
+    assert report["n"] == report["metrics"]["ocr"]["n"] == 2
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [w["id"] for w in written] == ["0", "1"]
+    assert set(written[0]["scores"]) == {"exact", "edit_similarity"}
+    status, _, complaint = cli(*arguments)
+    assert status == 2
+    assert complaint.startswith(f"error: {out} exists; give --force")
