@@ -316,7 +316,7 @@ _NANO_UI = ModelConfig(
         hidden_size=256, intermediate_size=1024, num_hidden_layers=6,
         num_attention_heads=4,
     ),
-    connector_config=ConnectorConfig(hidden_size=256),
+    connector_config=ConnectorConfig(hidden_size=512),
     text_config=TextConfig(
         hidden_size=384, intermediate_size=1024, num_hidden_layers=4,
         num_attention_heads=6, num_key_value_heads=2, head_dim=64, vocab_size=2304,

@@ -120,19 +120,33 @@ def normalise(images: np.ndarray, config: VisionConfig) -> Tensor:
 
 def optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside blocks, AdamW for everything else."""
-    matrices = [
-        p
-        for n, p in model.named_parameters()
-        if p.ndim == 2 and "layers." in n and p.requires_grad
-    ]
-    chosen = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
-    return [
-        torch.optim.Muon(
-            matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-        ),
-        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.01),
-    ]
+    matrices, rest = [], []
+    for name, p in model.named_parameters():
+        if not p.requires_grad:
+            continue
+        inside = "layers." in name or "net." in name or "readout." in name
+        if inside and p.ndim == 2:
+            matrices.append(p)
+        elif inside and p.ndim == 4 and p.shape[1] > 1:  # a 1×1 convolution
+            matrices.append(_as_matrix(p))
+        else:
+            rest.append(p)
+    muon = torch.optim.Muon(
+        matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+    )
+    adamw = torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    return [muon, adamw]
+
+
+def _as_matrix(p: nn.Parameter) -> nn.Parameter:
+    """The same memory as (O, I), with the same gradient: Muon takes matrices only."""
+    matrix = nn.Parameter(p.data.flatten(1))
+
+    def share(q: Tensor) -> None:
+        matrix.grad = q.grad.flatten(1)
+
+    p.register_post_accumulate_grad_hook(share)
+    return matrix
 
 
 def schedule(step: int, total: int, warmup: int) -> float:

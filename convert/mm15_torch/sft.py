@@ -127,6 +127,7 @@ class Trainer:
         self.step = 0
         self._start_from()
         self.model.encoder.requires_grad_(args.train_encoder)
+        self.model.connector.requires_grad_(not args.freeze_connector)
         self.opts = optimizers(self.model, args.lr)
         if args.out.exists():
             state = torch.load(args.out, weights_only=True)
@@ -224,8 +225,9 @@ class Trainer:
         weight = batch.weight[picked]
         return logits, batch.target[picked], weight, [m[0] for m in made]
 
-    def train_step(self, screens: list[Screen], rng: Random) -> dict[str, float]:
-        tiles = self.args.stage == "tiles" or rng.random() < self.args.tile_share
+    def train_step(
+        self, screens: list[Screen], rng: Random, tiles: bool
+    ) -> dict[str, float]:
         logits, target, weight, _ = self.run_batch(screens, rng, tiles)
         loss = self.loss(logits, target, weight)
         factor = schedule(self.step, self.args.steps, self.args.warmup)
@@ -315,8 +317,11 @@ class Trainer:
         started, since = time.time(), self.step
         while self.step < args.steps:
             rng = Random((args.seed + 1) * 1_000_003 + self.step)
-            picked = [rng.choice(store.items) for _ in range(args.batch)]
-            stats = self.train_step(picked, rng)
+            tiles = args.stage == "tiles" or rng.random() < args.tile_share
+            # a tile has a quarter of a screen's visual tokens
+            count = 2 * args.batch if tiles else args.batch
+            picked = [rng.choice(store.items) for _ in range(count)]
+            stats = self.train_step(picked, rng, tiles)
             self.step += 1
             for k, v in stats.items():
                 mean[k] = 0.95 * mean[k] + 0.05 * v if k in mean else v
@@ -340,6 +345,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="a checkpoint of the stage before")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--train-encoder", action="store_true")
+    parser.add_argument("--freeze-connector", action="store_true")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--questions", type=int, default=12)
