@@ -56,6 +56,10 @@ class Tokenizer:
         """The special token's name, None for ordinary tokens."""
         return self._names.get(token)
 
+    def piece(self, token: int) -> str:
+        """The characters of one ordinary token."""
+        return self._sp.id_to_piece(token).replace("▁", " ")
+
     def encode(self, text: str) -> list[int]:
         """Ids of plain text; `<box>` or `<|image|>` in it are just characters."""
         return self._sp.encode(text)

@@ -37,20 +37,35 @@ EMPTY = {"classes": 0.1, "types": 0.2, "icons": 0.05}  # weight of class 0
 
 
 class Heads(nn.ModuleDict):
-    """One linear head for each kind of label."""
+    """One linear head for each kind of label, and two for the token's own place.
 
-    def __init__(self, width: int) -> None:
+    Without the latter the visual tokens say what is there but not where: the decoder
+    knows only their order, and neither finds nor reads at given coordinates.
+    """
+
+    def __init__(self, width: int, side: int) -> None:
         super().__init__(
             {k: nn.Linear(width, r * c * SIZES[k]) for k, (r, c) in CELLS.items()}
         )
+        self.place = nn.ModuleList(nn.Linear(width, side) for _ in range(2))
+
+    def place_loss(self, tokens: Tensor) -> Tensor:
+        """Row and column of every visual token, tokens (V, Q², D)."""
+        side = round(tokens.shape[1] ** 0.5)
+        index = torch.arange(side * side)
+        total = torch.zeros(())
+        for head, target in zip(self.place, (index // side, index % side), strict=True):
+            logits = head(tokens).float().flatten(0, 1)
+            total = total + F.cross_entropy(logits, target.repeat(len(tokens)))
+        return total
 
     def losses(
         self, tokens: Tensor, labels: dict[str, Tensor]
     ) -> dict[str, tuple[Tensor, float]]:
         """tokens (V, Q², D), labels (V, Q², cells) → loss and accuracy by kind."""
         found = {}
-        for kind, head in self.items():
-            logits = head(tokens).float().reshape(-1, SIZES[kind])
+        for kind in CELLS:
+            logits = self[kind](tokens).float().reshape(-1, SIZES[kind])
             target = labels[kind].flatten()
             weight = torch.ones(SIZES[kind])
             weight[0] = EMPTY[kind]
@@ -114,12 +129,27 @@ def init_positions(
         model.connector.pos_emb.copy_(torch.from_numpy(spread * code - mean))
 
 
+def add_places(model: MM15, seed: int = 1) -> None:
+    """Slow waves over the whole view on top of the position table: where a patch is."""
+    table = model.connector.pos_emb
+    grid, width = model.config.view_grid, table.shape[-1]
+    rng = np.random.default_rng(seed)
+    waves = rng.uniform(-3, 3, (2, width))
+    phase = rng.uniform(0, 2 * np.pi, width)
+    place = (np.arange(grid) + 0.5) / grid
+    angle = place[:, None, None] * waves[0] + place[None, :, None] * waves[1]
+    code = np.sin(2 * np.pi * angle + phase).reshape(1, grid * grid, width)
+    with torch.no_grad():
+        table += 1.5 * torch.from_numpy(code).float()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--screens", type=Path, nargs="+", required=True)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--start", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--keep-connector", action="store_true")
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--batch", type=int, default=6, help="screens")
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -129,16 +159,19 @@ def main() -> None:
     config = PRESETS["nano-ui"]
     model = MM15(config)
     state = torch.load(args.start, weights_only=True)["model"]
-    kept = {k: v for k, v in state.items() if not k.startswith("connector.")}
-    model.load_state_dict({**model.state_dict(), **kept})
-    heads = Heads(config.text_config.hidden_size)
+    if not args.keep_connector:
+        state = {k: v for k, v in state.items() if not k.startswith("connector.")}
+    model.load_state_dict({**model.state_dict(), **state})
+    side = config.connector_config.pooled_grid
+    heads = Heads(config.text_config.hidden_size, side)
     trained = nn.ModuleDict({"connector": model.connector, "heads": heads})
     opts = optimizers(trained, args.lr)
     store = Screens(args.screens, config)
     store.refresh()
     known = [s for s in store.items if (args.features / f"{s.key}.npy").exists()]
-    init_positions(model, known[:: len(known) // 40], args.features)
-    side = config.connector_config.pooled_grid
+    if not args.keep_connector:
+        init_positions(model, known[:: len(known) // 40], args.features)
+    add_places(model)
     mean: dict[str, float] = {}
     started = time.time()
     for step in range(args.steps):
@@ -147,8 +180,10 @@ def main() -> None:
         x, labels = batch_of(picked, args.features, side)
         trained.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16):
-            found = heads.losses(model.connector(x), labels)
-        sum(loss for loss, _ in found.values()).backward()
+            tokens = model.connector(x)
+            found = heads.losses(tokens, labels)
+            place = heads.place_loss(tokens)
+        (sum(loss for loss, _ in found.values()) + place).backward()
         nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         for opt in opts:
             for group in opt.param_groups:
@@ -158,6 +193,7 @@ def main() -> None:
             mean[kind] = 0.95 * mean.get(kind, right) + 0.05 * right
         if (step + 1) % 20 == 0:
             shown = {k: round(v, 4) for k, v in mean.items()}
+            shown["place_loss"] = round(place.item(), 4)
             rate = round((step + 1) / (time.time() - started), 2)
             print(json.dumps({"step": step + 1, **shown, "steps_per_s": rate}))
     partial = args.out.with_suffix(".part")

@@ -144,12 +144,20 @@ class Decoder(nn.Module):
         self, x: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
         """`mask` (B, 1, L, L) True = attend, None = causal; positions default 0…L-1."""
+        return self.norm(self.states(x, positions, mask)[-1])
+
+    def states(
+        self, x: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
+    ) -> list[Tensor]:
+        """The residual stream (B, L, D) after each layer."""
         if positions is None:
             positions = torch.arange(x.shape[1], device=x.device)[None]
         rope = rope_tables(positions, self.config.head_dim, self.config.rope_theta)
+        states = []
         for layer in self.layers:
             x = layer(x, rope, mask)
-        return self.norm(x)
+            states.append(x)
+        return states
 
     def logits(self, x: Tensor) -> Tensor:
         if self.config.tie_word_embeddings:

@@ -21,6 +21,7 @@ from mm15_mlx.grounding import split_regions
 from mm15_mlx.prompt import ImageSlot, PromptEncoder, Turn, turn_pieces
 from mm15_mlx.screens.questions import Question
 from mm15_mlx.tiling import Tiling, cut, plan
+from mm15_mlx.tokenizer import Tokenizer
 
 Row = dict[str, Any]
 NO_TARGET = -100
@@ -131,6 +132,33 @@ class SampleEncoder:
             position += range(start, start + len(new))
             block += [len(tasks)] * len(new)
         return Sample(ids, position, block, target, weight, tasks)
+
+
+def visual_words(
+    row: Row, tiling: Tiling, tokenizer: Tokenizer, views: list[int], side: int
+) -> list[tuple[int, int]]:
+    """(visual token, text token) pairs: where each word piece of the screen ends.
+
+    Visual tokens count through `views`, side² each. A piece belongs to the window that
+    holds its end: what precedes it has been seen by then.
+    """
+    pairs = []
+    for line in row["texts"]:
+        _, y1, _, y2 = line["box"]
+        end = 0
+        for token in tokenizer.encode(line["text"]):
+            end += len(tokenizer.piece(token))
+            if end >= len(line["edges"]):
+                break
+            x = line["edges"][end] - 1
+            for k, view in enumerate(views):
+                if tiling.indices[view] == (0, 0):
+                    continue
+                vx, vy = tiling.to_view(view, x, (y1 + y2) / 2)
+                cx, cy = (int(v * side // tiling.tile_size) for v in (vx, vy))
+                if 0 <= cx < side and 0 <= cy < side:
+                    pairs.append((k * side * side + cy * side + cx, token))
+    return pairs
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,14 @@ from mm15_mlx.convert.mm15_torch.dense import augment, normalise, optimizers, sc
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.samples import (
     NO_TARGET,
+    Batch,
     Row,
     Sample,
     SampleEncoder,
     collate,
     load_views,
     read_rows,
+    visual_words,
     window,
 )
 from mm15_mlx.prompt import PromptEncoder
@@ -171,9 +173,9 @@ class Trainer:
         row = screen.row
         questions = short_questions(row, rng, self.args.questions)
         kind = rng.random()
-        if kind < 0.35:
+        if kind < 0.15:
             questions.insert(0, read_screen(row))
-        elif kind < 0.6:
+        elif kind < 0.35:
             questions.insert(0, list_widgets(row))
         sample = self.samples.encode(
             questions, (row["width"], row["height"]), screen.tiling, self.args.length
@@ -207,7 +209,7 @@ class Trainer:
 
     def run_batch(
         self, screens: list[Screen], rng: Random, tiles: bool
-    ) -> tuple[Tensor, Tensor, Tensor, list[Sample]]:
+    ) -> tuple[Tensor, Tensor, Tensor, list[Sample], Tensor]:
         """Logits (T, vocabulary), targets and weights (T,) of a batch's answers."""
         make = self.tile_sample if tiles else self.screen_sample
         made = [make(s, rng) for s in screens]
@@ -219,17 +221,45 @@ class Trainer:
             x = self.model.embed_inputs(
                 batch.ids, visual, self.config.prompt.image_token_id
             )
-            hidden = self.model.decoder(x, batch.position, batch.mask)
+            states = self.model.decoder.states(x, batch.position, batch.mask)
             picked = batch.target != NO_TARGET
-            logits = self.model.decoder.logits(hidden[picked]).float()
+            hidden = self.model.decoder.norm(states[-1][picked])
+            logits = self.model.decoder.logits(hidden).float()
+            reading = self.reading_loss(
+                states[len(states) // 2 - 1], batch, screens, made
+            )
         weight = batch.weight[picked]
-        return logits, batch.target[picked], weight, [m[0] for m in made]
+        return logits, batch.target[picked], weight, [m[0] for m in made], reading
+
+    def reading_loss(
+        self, states: Tensor, batch: Batch, screens: list[Screen], made: list
+    ) -> Tensor:
+        """Half-way through the decoder, visual tokens are to name the words in them.
+
+        Answers alone teach this very slowly; once it holds, reading is copying and
+        finding is matching.
+        """
+        side = self.config.connector_config.pooled_grid
+        image_id = self.config.prompt.image_token_id
+        rows, places, words = [], [], []
+        for b, (screen, (_, views)) in enumerate(zip(screens, made, strict=True)):
+            slots = (batch.ids[b] == image_id).nonzero().flatten()
+            tokenizer = self.samples.encoder.tokenizer
+            pairs = visual_words(screen.row, screen.tiling, tokenizer, views, side)
+            rows += [b] * len(pairs)
+            places += [int(slots[k]) for k, _ in pairs]
+            words += [w for _, w in pairs]
+        if not words:
+            return torch.zeros(())
+        hidden = self.model.decoder.norm(states[rows, places])
+        logits = self.model.decoder.logits(hidden).float()
+        return F.cross_entropy(logits, torch.tensor(words))
 
     def train_step(
         self, screens: list[Screen], rng: Random, tiles: bool
     ) -> dict[str, float]:
-        logits, target, weight, _ = self.run_batch(screens, rng, tiles)
-        loss = self.loss(logits, target, weight)
+        logits, target, weight, _, reading = self.run_batch(screens, rng, tiles)
+        loss = self.loss(logits, target, weight) + 0.5 * reading
         factor = schedule(self.step, self.args.steps, self.args.warmup)
         for opt in self.opts:
             for group in opt.param_groups:
@@ -249,6 +279,7 @@ class Trainer:
             near = (guess[loc] - target[loc]).abs() <= 10
             return {
                 "loss": loss.item(),
+                "reading": reading.item(),
                 "text": (guess[~loc] == target[~loc]).float().mean().item(),
                 "near": near.float().mean().item(),
             }
@@ -261,7 +292,7 @@ class Trainer:
         hits: dict[str, list[float]] = defaultdict(list)
         tiles = self.args.stage == "tiles"
         for screen in screens:
-            logits, target, _, samples = self.run_batch([screen], rng, tiles)
+            logits, target, _, samples, _ = self.run_batch([screen], rng, tiles)
             guess = logits.argmax(-1)
             start = 0
             # answers follow one another in the order of the sample's tasks

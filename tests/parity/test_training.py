@@ -14,6 +14,7 @@ from mm15_mlx.convert.mm15_torch.samples import (
     NO_TARGET,
     SampleEncoder,
     collate,
+    visual_words,
     window,
 )
 from mm15_mlx.convert.mm15_torch.sft import AnswerLoss, init_locations
@@ -110,6 +111,19 @@ def test_window_keeps_what_lies_inside_a_tile(samples: SampleEncoder) -> None:
     row = {"texts": [inside, across], "elements": []}
     (kept,) = window(row, tiling, 1)["texts"]
     assert kept["box"] == pytest.approx([0, 2, 10, 12])
+
+
+def test_words_belong_to_the_visual_token_that_holds_their_end(
+    samples: SampleEncoder,
+) -> None:
+    tiling = plan(56, 112, samples.config.tiling)  # two tiles of 28 px, scale 1/2
+    tokenizer = samples.encoder.tokenizer
+    # 2 × 2 visual tokens a tile, 28 px of the picture each
+    line = {"text": "aa", "box": [20, 60, 40, 70], "edges": [20, 30, 40]}
+    row = {"texts": [line], "elements": []}
+    pairs = visual_words(row, tiling, tokenizer, [0, 1], 2)
+    # both ends lie right of the middle, in the lower tile's first row
+    assert pairs == [(5, token) for token in tokenizer.encode("aa")]
 
 
 def test_answer_loss_is_cross_entropy_with_spread_numbers() -> None:
