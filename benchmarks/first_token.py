@@ -15,6 +15,8 @@ import sys
 import time
 from importlib.metadata import version
 
+from mm15_mlx import __version__
+
 PROBE = """
 import time, sys
 from mm15_mlx import load, stream_generate
@@ -53,7 +55,7 @@ def main() -> None:
         "trials": args.trials,
         "machine": platform.processor() or platform.machine(),
         "mlx": version("mlx"),
-        "mm15-mlx": version("mm15-mlx"),
+        "mm15-mlx": __version__,
     }
     for name, values in zip(
         ("first_token_s", "second_question_s"), zip(*runs, strict=True), strict=True

@@ -10,6 +10,7 @@ import torch
 from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.dense import CELLS_X, CELLS_Y, cells, schedule
 from mm15_mlx.convert.mm15_torch.model import MM15
+from mm15_mlx.convert.mm15_torch.restore import in_torch_layout
 from mm15_mlx.convert.mm15_torch.samples import (
     NO_TARGET,
     SampleEncoder,
@@ -158,3 +159,15 @@ def test_schedule_warms_up_holds_and_decays() -> None:
     assert schedule(0, 1000, 100) == pytest.approx(0.01)
     assert schedule(500, 1000, 100) == 1.0
     assert schedule(1000, 1000, 100) == pytest.approx(0.05)
+
+
+def test_a_shipped_tensor_goes_back_to_the_torch_layout() -> None:
+    conv = torch.randn(8, 3, 14, 14)
+    linear = conv.permute(0, 2, 3, 1).reshape(8, -1)
+    assert torch.equal(
+        in_torch_layout("encoder.patch_embedding.weight", linear, conv), conv
+    )
+    deep = torch.randn(8, 1, 3, 3)
+    assert torch.equal(in_torch_layout("c", deep.permute(0, 2, 3, 1), deep), deep)
+    point = torch.randn(8, 4, 1, 1)
+    assert torch.equal(in_torch_layout("c", point.flatten(1), point), point)
