@@ -9,6 +9,7 @@ import torch
 
 from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.dense import CELLS_X, CELLS_Y, cells, schedule
+from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.restore import in_torch_layout
 from mm15_mlx.convert.mm15_torch.samples import (
@@ -18,7 +19,6 @@ from mm15_mlx.convert.mm15_torch.samples import (
     visual_words,
     window,
 )
-from mm15_mlx.convert.mm15_torch.sft import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.vocabulary import train
 from mm15_mlx.prompt import ImageSlot, PromptEncoder, Turn
 from mm15_mlx.screens.questions import Question
