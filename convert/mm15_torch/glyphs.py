@@ -14,7 +14,6 @@ import string
 from pathlib import Path
 
 import numpy as np
-from faker import Faker
 from PIL import Image, ImageDraw, ImageFont
 
 # Class 0 is "no glyph"; characters outside the list count as no glyph.
@@ -55,6 +54,8 @@ class Words:
     """Text as screens hold it: words, names, prices, times, codes."""
 
     def __init__(self, seed: int) -> None:
+        from faker import Faker  # extra: screens
+
         self.rng = random.Random(seed)
         fake = Faker("en_US")
         fake.seed_instance(seed)
