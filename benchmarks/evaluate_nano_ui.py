@@ -3,7 +3,7 @@
 The grey picture has the screen's size and shows nothing: what is left is what the model
 guesses from the question alone. The last line of stdout is one JSON document.
 
-Run: python benchmarks/evaluate_nano_ui.py benchmarks/data/tasks.jsonl
+Run: python benchmarks/evaluate_nano_ui.py benchmarks/data/layouts.jsonl
 """
 
 import argparse

@@ -104,6 +104,13 @@ def batch_of(
     }
 
 
+def plane_waves(grid: int, waves: np.ndarray, phase: np.ndarray) -> np.ndarray:
+    """(1, grid², D): channel c is a sine with `waves[:, c]` periods down and across."""
+    place = (np.arange(grid) + 0.5) / grid
+    angle = place[:, None, None] * waves[0] + place[None, :, None] * waves[1]
+    return np.sin(2 * np.pi * angle + phase).reshape(1, grid * grid, -1)
+
+
 def init_positions(
     model: MM15, screens: list[Screen], features: Path, seed: int = 0
 ) -> None:
@@ -122,9 +129,7 @@ def init_positions(
     rng = np.random.default_rng(seed)
     waves = rng.integers(-3, 4, (2, len(mean))) * tokens
     phase = rng.uniform(0, 2 * np.pi, len(mean))
-    place = (np.arange(grid) + 0.5) / grid
-    angle = place[:, None, None] * waves[0] + place[None, :, None] * waves[1]
-    code = np.sin(2 * np.pi * angle + phase).reshape(1, grid * grid, -1)
+    code = plane_waves(grid, waves, phase)
     with torch.no_grad():
         model.connector.pos_emb.copy_(torch.from_numpy(spread * code - mean))
 
@@ -136,9 +141,7 @@ def add_places(model: MM15, seed: int = 1) -> None:
     rng = np.random.default_rng(seed)
     waves = rng.uniform(-3, 3, (2, width))
     phase = rng.uniform(0, 2 * np.pi, width)
-    place = (np.arange(grid) + 0.5) / grid
-    angle = place[:, None, None] * waves[0] + place[None, :, None] * waves[1]
-    code = np.sin(2 * np.pi * angle + phase).reshape(1, grid * grid, width)
+    code = plane_waves(grid, waves, phase)
     with torch.no_grad():
         table += 1.5 * torch.from_numpy(code).float()
 
