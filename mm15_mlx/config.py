@@ -314,7 +314,7 @@ _TEXT_3B_MOE = dataclasses.replace(
 _NANO_UI = ModelConfig(
     vision_config=VisionConfig(
         hidden_size=256, intermediate_size=1024, num_hidden_layers=6,
-        num_attention_heads=4,
+        num_attention_heads=4, patch_size=16, image_size=384,  # 24² → 12²: exact 2 × 2
     ),
     connector_config=ConnectorConfig(hidden_size=512),
     text_config=TextConfig(
@@ -322,7 +322,7 @@ _NANO_UI = ModelConfig(
         num_attention_heads=6, num_key_value_heads=2, head_dim=64, vocab_size=2304,
         rope_theta=10_000.0,
     ),
-    tiling=TilingConfig(tile_size=378, n_min=1, n_max=4),
+    tiling=TilingConfig(tile_size=384, n_min=1, n_max=4),
     coordinates=CoordinateConfig(format="tokens"),
 )  # fmt: skip
 

@@ -23,7 +23,7 @@ CHARACTERS = (
 CLASS_OF = {c: i + 1 for i, c in enumerate(CHARACTERS)}
 NUM_CLASSES = len(CHARACTERS) + 1
 
-SIDE = 378
+SIDE = 384
 OVERSAMPLING = 3
 FAMILIES = {  # share of lines drawn in each: the two system fonts come first
     "inter/Inter-{}.otf": (35, ("Regular", "Medium", "SemiBold", "Bold")),

@@ -1,21 +1,19 @@
-"""Trains `nano-ui`: single tiles first, then whole screens.
+"""Trains `nano-ui` on questions about whole screens, encoder and connector given.
 
-Stage `tiles` (the paper's pre-training: one view, no splitting): questions and
-transcriptions about one tile. Stage `screens` (SFT): dynamic splitting with the
-overview, and still some single tiles. The encoder rests, so its features are computed
-once and kept on disk, unless `--train-encoder` is given. Stage `features` only fills
-that store, beside a training.
+First the decoder and the connector's readout alone, over the connector's pooled
+features, which are computed once and kept on disk; then, with `--whole`, everything
+over augmented pictures. Half-way through the decoder visual tokens are to name the
+words that end in them and the boxes of the line and the element that they belong to:
+after that reading is copying and finding is matching.
 
-Run: python -m mm15_mlx.convert.mm15_torch.sft tiles --screens DIR … --out tiles.pt
+Run: python -m mm15_mlx.convert.mm15_torch.sft --screens DIR … --start perception.pt …
 """
 
 import argparse
 import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -24,336 +22,314 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mm15_mlx.config import PRESETS, ModelConfig
-from mm15_mlx.convert.mm15_torch.dense import augment, normalise, optimizers, schedule
+from mm15_mlx.config import PRESETS
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
+from mm15_mlx.convert.mm15_torch.optimizing import (
+    optimizers,
+    save,
+    schedule,
+    update,
+)
+from mm15_mlx.convert.mm15_torch.packed import packed_states
+from mm15_mlx.convert.mm15_torch.perception import augment, normalise
 from mm15_mlx.convert.mm15_torch.samples import (
     NO_TARGET,
+    Asked,
     Batch,
-    Row,
-    Sample,
     SampleEncoder,
     collate,
-    load_views,
-    read_rows,
     visual_words,
-    window,
 )
+from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored, stored_views
+from mm15_mlx.convert.mm15_torch.targets import in_model, screen_targets
 from mm15_mlx.prompt import PromptEncoder
 from mm15_mlx.screens.questions import list_widgets, read_screen, short_questions
-from mm15_mlx.tiling import Tiling, plan
 from mm15_mlx.tokenizer import Tokenizer
 
-
-@dataclass(frozen=True)
-class Screen:
-    row: Row
-    tiling: Tiling
-
-    @property
-    def key(self) -> str:
-        return f"{Path(self.row['folder']).name}-{self.row['id']}"
+BOXES = ("texts", "elements")
 
 
-class Screens:
-    """Screens of folders that may still be growing."""
+def pooled(model: MM15, pixels: Tensor) -> Tensor:
+    """The connector's features before its readout, (V, Q, hidden)."""
+    con = model.connector
+    x = model.encoder(pixels)
+    x = (x + con.pos_emb.to(x.dtype)).transpose(1, 2)
+    x = con.net(x.unflatten(2, (model.config.view_grid,) * 2))
+    return x.flatten(2).transpose(1, 2)
 
-    def __init__(self, folders: list[Path], config: ModelConfig) -> None:
-        self.folders, self.config = folders, config
-        self.items: list[Screen] = []
-        self.known: set[str] = set()
 
-    def refresh(self) -> None:
-        for folder in self.folders:
-            if not (folder / "screens.jsonl").exists():
-                continue
-            for row in read_rows(folder):
-                tiling = plan(row["width"], row["height"], self.config.tiling)
-                screen = Screen(row, tiling)
-                if screen.key not in self.known:
-                    self.known.add(screen.key)
-                    self.items.append(screen)
+class BoxHeads(nn.Module):
+    """From a visual token, for each of its patches: the line's and the element's box.
+
+    The coordinates are read by the decoder's own location embeddings, so that an answer
+    can take them over as they are.
+    """
+
+    def __init__(self, width: int, patches: int) -> None:
+        super().__init__()
+        self.patches = patches
+        self.maps = nn.ModuleDict({k: nn.Linear(width, patches * 4 * width)
+                                   for k in BOXES})  # fmt: skip
+
+    def forward(self, kind: str, hidden: Tensor, patch: Tensor) -> Tensor:
+        """hidden (N, D), patch (N,) of each → what four coordinates read (N, 4, D)."""
+        out = self.maps[kind](hidden).view(len(hidden), self.patches, 4, -1)
+        return out[torch.arange(len(hidden)), patch]
 
 
 class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.config = PRESETS["nano-ui"]
-        tokenizer = Tokenizer(args.tokenizer)
-        self.samples = SampleEncoder(self.config, PromptEncoder(self.config, tokenizer))
-        first = tokenizer.special("<loc_0>")
-        count = self.config.coordinates.range + 1
-        self.first_location = first
-        self.loss = AnswerLoss(first, count, args.spread)
+        self.tokenizer = Tokenizer(args.tokenizer)
+        self.samples = SampleEncoder(
+            self.config, PromptEncoder(self.config, self.tokenizer)
+        )
+        self.first = self.tokenizer.special("<loc_0>")
+        self.count = self.config.coordinates.range + 1
+        self.loss = AnswerLoss(self.first, self.count, args.spread)
         torch.manual_seed(args.seed)
         self.model = MM15(self.config)
         with torch.no_grad():
             self.model.decoder.embed_tokens.weight.mul_(0.02)
-        init_locations(self.model, first)
+        init_locations(self.model, self.first)
+        side = self.config.view_grid // self.config.connector_config.pooled_grid
+        self.side = side
+        self.heads = BoxHeads(self.config.text_config.hidden_size, side * side)
         self.step = 0
-        self._start_from()
-        self.model.encoder.requires_grad_(args.train_encoder)
-        self.model.connector.requires_grad_(not args.freeze_connector)
-        self.opts = optimizers(self.model, args.lr)
+        for path in args.start:
+            self._load(torch.load(path, weights_only=True))
+        if not args.whole:
+            self.model.encoder.requires_grad_(False)
+            self.model.connector.requires_grad_(False)
+            self.model.connector.readout.requires_grad_(True)
+        self.trained = nn.ModuleDict({"model": self.model, "heads": self.heads})
+        self.opts = optimizers(self.trained, args.lr)
         if args.out.exists():
             state = torch.load(args.out, weights_only=True)
-            self.model.load_state_dict(state["model"])
-            for opt, saved in zip(self.opts, state["optimizers"], strict=True):
-                opt.load_state_dict(saved)
+            self._load(state)
+            for opt, kept in zip(self.opts, state["optimizers"], strict=True):
+                opt.load_state_dict(kept)
             self.step = state["step"]
+        self.screens = Screens(args.screens, self.config)
+        self.ready: dict[tuple[int, int], list[Screen]] = {}
 
-    def _start_from(self) -> None:
-        if self.args.encoder:
-            state = torch.load(self.args.encoder, weights_only=True)["model"]
-            prefix = "encoder."
-            part = {
-                k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)
-            }
-            self.model.encoder.load_state_dict(part)
-        if self.args.start:
-            state = torch.load(self.args.start, weights_only=True)["model"]
-            self.model.load_state_dict(state)
+    def _load(self, state: dict) -> None:
+        """What a checkpoint of an earlier stage holds of this model."""
+        own = self.model.state_dict()
+        own.update({k: v for k, v in state["model"].items() if k in own})
+        self.model.load_state_dict(own)
+        if "heads" in state:
+            self.heads.load_state_dict(state["heads"])
 
-    def tile_sample(self, screen: Screen, rng: Random) -> tuple[Sample, list[int]]:
-        """A sample about one tile, and the view it is about."""
-        size = self.config.tiling.tile_size
-        windows = [
-            (view, window(screen.row, screen.tiling, view))
-            for view, index in enumerate(screen.tiling.indices)
-            if index != (0, 0)
-        ]
-        # Tiles with much on them teach more; empty ones nothing.
-        shares = [len(row["texts"]) + len(row["elements"]) for _, row in windows]
-        view, row = rng.choices(windows, [n + 0.01 for n in shares])[0]
-        tiling = plan(size, size, self.config.tiling)
-        questions = short_questions(row, rng, self.args.questions)
-        if rng.random() < 0.9:  # every line of it: nothing teaches reading faster
-            questions.insert(0, read_screen(row))
-        sample = self.samples.encode(questions, (size, size), tiling, self.args.length)
-        return sample, [view]
+    # -- data ------------------------------------------------------------------------
 
-    def screen_sample(self, screen: Screen, rng: Random) -> tuple[Sample, list[int]]:
-        """A sample about a whole screen, and all its views."""
-        row = screen.row
-        questions = short_questions(row, rng, self.args.questions)
-        kind = rng.random()
-        if kind < 0.15:
-            questions.insert(0, read_screen(row))
-        elif kind < 0.35:
-            questions.insert(0, list_widgets(row))
-        sample = self.samples.encode(
-            questions, (row["width"], row["height"]), screen.tiling, self.args.length
-        )
-        return sample, list(range(len(screen.tiling.indices)))
+    def refresh(self) -> None:
+        """The screens whose pictures (or features) are there, by grid."""
+        self.screens.refresh()
+        folder = self.args.views if self.args.whole else self.args.features
+        have = {p.stem for p in folder.glob("*.npy")}
+        self.ready = defaultdict(list)
+        for screen in self.screens.items:
+            if screen.key in have:
+                self.ready[screen.tiling.grid].append(screen)
 
     @torch.no_grad()
-    def stored_features(self, screen: Screen) -> np.ndarray:
-        """Patch features (V, N, D) of a screen, float16, computed once."""
-        path = self.args.features / f"{screen.key}.npy"
-        if not path.exists():
-            images = load_views(screen.row, self.config)[1].astype(np.float32) / 255
-            pixels = normalise(images, self.config.vision_config)
-            with torch.autocast("cpu", torch.bfloat16):
-                features = self.model.encoder(pixels)
-            partial = path.with_suffix(f".{os.getpid()}")
-            with partial.open("wb") as f:
-                np.save(f, features.half().numpy())
-            os.replace(partial, path)
-        return np.load(path, mmap_mode="r")
-
-    def features(self, screen: Screen, views: list[int], rng: Random) -> Tensor:
-        """Patch features (V, N, D) of some views."""
-        if not self.args.train_encoder:
-            kept = self.stored_features(screen)[views]
-            return torch.from_numpy(kept).to(torch.bfloat16)
-        images = load_views(screen.row, self.config)[1][views]
-        shown = augment(images, np.random.default_rng(rng.getrandbits(32)))
+    def make_features(self, screen: Screen) -> np.ndarray:
+        images = stored_views(screen, self.args.views, self.config)
+        shown = images.astype(np.float32) / 255
         pixels = normalise(shown, self.config.vision_config)
-        return self.model.encoder(pixels)
-
-    def run_batch(
-        self, screens: list[Screen], rng: Random, tiles: bool
-    ) -> tuple[Tensor, Tensor, Tensor, list[Sample], Tensor]:
-        """Logits (T, vocabulary), targets and weights (T,) of a batch's answers."""
-        make = self.tile_sample if tiles else self.screen_sample
-        made = [make(s, rng) for s in screens]
-        batch = collate([m[0] for m in made])
         with torch.autocast("cpu", torch.bfloat16):
-            pairs = zip(screens, made, strict=True)
-            features = torch.cat([self.features(s, m[1], rng) for s, m in pairs])
-            visual = self.model.connector(features)
-            x = self.model.embed_inputs(
-                batch.ids, visual, self.config.prompt.image_token_id
-            )
-            states = self.model.decoder.states(x, batch.position, batch.mask)
-            picked = batch.target != NO_TARGET
-            hidden = self.model.decoder.norm(states[-1][picked])
-            logits = self.model.decoder.logits(hidden).float()
-            reading = self.reading_loss(
-                states[len(states) // 2 - 1], batch, screens, made
-            )
-        weight = batch.weight[picked]
-        return logits, batch.target[picked], weight, [m[0] for m in made], reading
+            return pooled(self.model, pixels).half().numpy()
 
-    def reading_loss(
-        self, states: Tensor, batch: Batch, screens: list[Screen], made: list
-    ) -> Tensor:
-        """Half-way through the decoder, visual tokens are to name the words in them.
+    def visual(self, screens: list[Screen], rng: Random) -> Tensor:
+        """Visual tokens (V, Q, D) of all views of some screens."""
+        if self.args.whole:
+            views = [stored_views(s, self.args.views, self.config) for s in screens]
+            seed = np.random.default_rng(rng.getrandbits(32))
+            shown = np.concatenate([augment(v[None], seed)[0] for v in views])
+            pixels = normalise(shown, self.config.vision_config)
+            return self.model.connector.readout(pooled(self.model, pixels))
+        kept = [np.load(self.args.features / f"{s.key}.npy") for s in screens]
+        features = torch.from_numpy(np.concatenate(kept)).to(torch.bfloat16)
+        return self.model.connector.readout(features)
 
-        Answers alone teach this very slowly; once it holds, reading is copying and
-        finding is matching.
-        """
-        side = self.config.connector_config.pooled_grid
+    def asked(self, screen: Screen, rng: Random, long: bool) -> list[Asked]:
+        row = screen.row
+        size = (row["width"], row["height"])
+        if long:
+            lines = rng.randint(8, 30)
+            make = rng.choice((read_screen, list_widgets))
+            questions, limit = [make(row, lines)], 1200
+        else:
+            questions = short_questions(row, rng, self.args.questions)
+            limit = self.args.length
+        found = (self.samples.ask(q, size, screen.tiling, limit) for q in questions)
+        return [a for a in found if a]
+
+    def batch(self, rng: Random) -> tuple[list[Screen], Batch]:
+        grids = list(self.ready)
+        grid = rng.choices(grids, [len(self.ready[g]) for g in grids])[0]
+        long = rng.random() < self.args.long_share
+        while True:
+            screens = rng.sample(self.ready[grid], self.args.batch)
+            asked = [self.asked(s, rng, long) for s in screens]
+            if all(asked):
+                break
+        size = (screens[0].row["width"], screens[0].row["height"])
+        prefix, _ = self.samples.question_ids("", size, screens[0].tiling)
+        return screens, collate(prefix, asked)
+
+    # -- one step --------------------------------------------------------------------
+
+    def run(
+        self, screens: list[Screen], batch: Batch, rng: Random
+    ) -> dict[str, Tensor]:
+        """Logits (N, vocabulary) and targets of the answers, and the losses of what
+        visual tokens are to name."""
+        decoder = self.model.decoder
         image_id = self.config.prompt.image_token_id
+        with torch.autocast("cpu", torch.bfloat16):
+            visual = self.visual(screens, rng)
+            prefix = self.model.embed_inputs(
+                batch.prefix.expand(len(screens), -1), visual, image_id
+            )
+            questions = decoder.embed_tokens(batch.ids)
+            states = packed_states(decoder, prefix, questions.to(prefix.dtype))
+            picked = batch.target != NO_TARGET
+            logits = decoder.logits(decoder.norm(states[-1][1][picked])).float()
+            middle, _ = states[len(states) // 2 - 1]
+            tokens = decoder.norm(middle[:, batch.prefix == image_id])  # (B, V·Q, D)
+            reading = self.reading_loss(tokens, screens)
+            boxes = self.box_loss(tokens, screens, rng)
+        return {"logits": logits, "target": batch.target[picked],
+                "reading": reading, "boxes": boxes}  # fmt: skip
+
+    def reading_loss(self, tokens: Tensor, screens: list[Screen]) -> Tensor:
+        """Every word piece is named by the visual token that holds its end."""
+        pooled_side = self.config.connector_config.pooled_grid
         rows, places, words = [], [], []
-        for b, (screen, (_, views)) in enumerate(zip(screens, made, strict=True)):
-            slots = (batch.ids[b] == image_id).nonzero().flatten()
-            tokenizer = self.samples.encoder.tokenizer
-            pairs = visual_words(screen.row, screen.tiling, tokenizer, views, side)
+        for b, screen in enumerate(screens):
+            pairs = visual_words(
+                screen.row, screen.tiling, self.tokenizer, screen.tiles, pooled_side
+            )
             rows += [b] * len(pairs)
-            places += [int(slots[k]) for k, _ in pairs]
-            words += [w for _, w in pairs]
+            places += [place for place, _ in pairs]
+            words += [word for _, word in pairs]
         if not words:
-            return torch.zeros(())
-        hidden = self.model.decoder.norm(states[rows, places])
-        logits = self.model.decoder.logits(hidden).float()
+            return tokens.sum() * 0
+        logits = self.model.decoder.logits(tokens[rows, places]).float()
         return F.cross_entropy(logits, torch.tensor(words))
 
-    def train_step(
-        self, screens: list[Screen], rng: Random, tiles: bool
-    ) -> dict[str, float]:
-        logits, target, weight, _, reading = self.run_batch(screens, rng, tiles)
-        loss = self.loss(logits, target, weight) + 0.5 * reading
+    def box_loss(self, tokens: Tensor, screens: list[Screen], rng: Random) -> Tensor:
+        """Of some patches with a line or an element: its box in the model's numbers."""
+        total = torch.zeros(())
+        side, grid = self.side, self.config.view_grid
+        table = self.model.decoder.embed_tokens.weight
+        table = table[self.first : self.first + self.count]
+        found = [screen_targets(s.row, s.tiling) for s in screens]
+        for kind in BOXES:
+            hidden, patch, boxes = [], [], []
+            for b, (screen, targets) in enumerate(zip(screens, found, strict=True)):
+                canvas = getattr(targets, kind)
+                v, y, x = np.nonzero(~np.isnan(canvas[..., 0]))
+                count = min(len(v), self.args.patches)
+                some = np.array(rng.sample(range(len(v)), count), dtype=int)
+                v, y, x = v[some], y[some], x[some]
+                per_view = (grid // side) ** 2
+                place = v * per_view + y // side * (grid // side) + x // side
+                hidden.append(tokens[b, torch.from_numpy(place)])
+                patch.append(torch.from_numpy(y % side * side + x % side))
+                scale = self.config.coordinates.range
+                boxes.append(in_model(canvas[v, y, x], screen.tiling, scale))
+            read = self.heads(kind, torch.cat(hidden), torch.cat(patch))
+            logits = F.linear(read, table.to(read.dtype)).float().flatten(0, 1)
+            target = torch.from_numpy(np.concatenate(boxes)).flatten()
+            soft = self.loss.soft[target]
+            each = logits.logsumexp(-1) - (soft * logits).sum(-1)
+            total = total + each.mean()
+        return total / len(BOXES)
+
+    def train_step(self) -> dict[str, float]:
+        rng = Random((self.args.seed + 1) * 1_000_003 + self.step)
+        screens, batch = self.batch(rng)
+        out = self.run(screens, batch, rng)
+        logits, target = out["logits"], out["target"]
+        loss = self.loss(logits, target, torch.ones(len(target)))
+        total = loss + self.args.aid * (out["reading"] + out["boxes"])
         factor = schedule(self.step, self.args.steps, self.args.warmup)
-        for opt in self.opts:
-            for group in opt.param_groups:
-                group["lr"] = self.args.lr * factor
-            opt.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(f"gradient is {norm} at step {self.step}")
-        for opt in self.opts:
-            opt.step()
-        with torch.no_grad():
-            guess = logits.argmax(-1)
-            loc = (target >= self.first_location) & (
-                target <= self.first_location + self.config.coordinates.range
-            )
-            near = (guess[loc] - target[loc]).abs() <= 10
-            return {
-                "loss": loss.item(),
-                "reading": reading.item(),
-                "text": (guess[~loc] == target[~loc]).float().mean().item(),
-                "near": near.float().mean().item(),
-            }
-
-    @torch.no_grad()
-    def evaluate(self, screens: list[Screen]) -> dict[str, float]:
-        """Teacher-forced: share of text answers all right, of boxes with IoU ≥ 0.5."""
-        self.model.eval()
-        rng = Random(1)
-        hits: dict[str, list[float]] = defaultdict(list)
-        tiles = self.args.stage == "tiles"
-        for screen in screens:
-            logits, target, _, samples, _ = self.run_batch([screen], rng, tiles)
-            guess = logits.argmax(-1)
-            start = 0
-            # answers follow one another in the order of the sample's tasks
-            ends = (target == self.samples.encoder.end_id).nonzero().flatten().tolist()
-            for task, end in zip(samples[0].tasks, ends, strict=True):
-                want, got = target[start : end + 1], guess[start : end + 1]
-                start = end + 1
-                if task.startswith("find"):
-                    hits[task].append(self._iou(want, got) >= 0.5)
-                elif task in ("read", "widgets"):
-                    hits[task].append((want == got).float().mean().item())
-                else:
-                    hits[task].append(bool((want == got).all()))
-        self.model.train()
-        return {k: round(float(np.mean(v)), 4) for k, v in sorted(hits.items())}
-
-    def _iou(self, want: Tensor, got: Tensor) -> float:
-        a = (want[1:5] - self.first_location).tolist()
-        b = (got[1:5] - self.first_location).tolist()
-        w = min(a[2], b[2]) - max(a[0], b[0])
-        h = min(a[3], b[3]) - max(a[1], b[1])
-        if w <= 0 or h <= 0 or b[2] <= b[0] or b[3] <= b[1]:
-            return 0.0
-        total = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-        return w * h / (total - w * h)
-
-    def save(self) -> None:
-        partial = self.args.out.with_suffix(".part")
-        state = {
-            "model": self.model.state_dict(),
-            "optimizers": [o.state_dict() for o in self.opts],
-            "step": self.step,
+        update(self.trained, total, self.opts, self.args.lr * factor)
+        guess = logits.argmax(-1)
+        located = (target >= self.first) & (target < self.first + self.count)
+        near = (guess[located] - target[located]).abs() <= 8
+        same = guess[~located] == target[~located]
+        return {
+            "loss": loss.item(),
+            "reading": out["reading"].item(),
+            "boxes": out["boxes"].item(),
+            "text": same.float().mean().item(),
+            "near": near.float().mean().item() if len(near) else float("nan"),
         }
-        torch.save(state, partial)
-        os.replace(partial, self.args.out)
 
     def train(self) -> Iterator[dict[str, float]]:
-        args = self.args
-        store, test = (
-            Screens(args.screens, self.config),
-            Screens(args.test, self.config),
-        )
-        store.refresh()
-        test.refresh()
-        every = max(1, len(test.items) // args.test_limit)
-        held_out = test.items[::every][: args.test_limit]
-        yield {"screens": len(store.items), "test": len(test.items)}
-        if args.stage == "features":
-            for screen in (*held_out, *store.items):
-                self.stored_features(screen)
+        args, mean = self.args, {}
+        if args.only_features:
+            for screen in self.screens.items[args.part :: args.parts]:
+                path = args.features / f"{screen.key}.npy"
+                stored(path, lambda s=screen: self.make_features(s))
             return
-        mean: dict[str, float] = {}
+        self.refresh()
+        yield {"screens": sum(map(len, self.ready.values()))}
         started, since = time.time(), self.step
         while self.step < args.steps:
-            rng = Random((args.seed + 1) * 1_000_003 + self.step)
-            tiles = args.stage == "tiles" or rng.random() < args.tile_share
-            # a tile has a quarter of a screen's visual tokens
-            count = 2 * args.batch if tiles else args.batch
-            picked = [rng.choice(store.items) for _ in range(count)]
-            stats = self.train_step(picked, rng, tiles)
+            stats = self.train_step()
             self.step += 1
             for k, v in stats.items():
-                mean[k] = 0.95 * mean[k] + 0.05 * v if k in mean else v
+                if v == v:
+                    mean[k] = 0.97 * mean[k] + 0.03 * v if k in mean else v
             if self.step % 20 == 0:
-                rate = (self.step - since) * args.batch / (time.time() - started)
-                yield {"step": self.step, **{k: round(v, 4) for k, v in mean.items()},
-                       "samples_per_s": round(rate, 2)}  # fmt: skip
-                store.refresh()
+                pace = (time.time() - started) / (self.step - since)
+                shown = {k: round(v, 4) for k, v in mean.items()}
+                yield {"step": self.step, **shown, "seconds_per_step": round(pace, 3)}
             if self.step % args.save_every == 0 or self.step == args.steps:
-                self.save()
-                yield {"step": self.step, "test": self.evaluate(held_out)}
+                self.refresh()
+                save(args.out, {
+                    "model": self.model.state_dict(),
+                    "heads": self.heads.state_dict(),
+                    "optimizers": [o.state_dict() for o in self.opts],
+                    "step": self.step,
+                })  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=("features", "tiles", "screens"))
     parser.add_argument("--screens", type=Path, nargs="+", required=True)
-    parser.add_argument("--test", type=Path, nargs="+", required=True)
-    parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--encoder", type=Path, help="a dense-start checkpoint")
-    parser.add_argument("--start", type=Path, help="a checkpoint of the stage before")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--train-encoder", action="store_true")
-    parser.add_argument("--freeze-connector", action="store_true")
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--questions", type=int, default=12)
-    parser.add_argument("--length", type=int, default=800)
-    parser.add_argument(
-        "--tile-share", type=float, default=0.25, help="of the batches of `screens`"
-    )
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--warmup", type=int, default=100)
-    parser.add_argument("--spread", type=float, default=4.0)
+    parser.add_argument("--views", type=Path, required=True, help="where they are kept")
     parser.add_argument("--features", type=Path, help="where they are kept")
-    parser.add_argument("--test-limit", type=int, default=40)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument(
+        "--start",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="earlier checkpoints, in order",
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only-features", action="store_true")
+    parser.add_argument("--part", type=int, default=0, help="of --parts, from 0")
+    parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument("--whole", action="store_true", help="train every part")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--questions", type=int, default=40)
+    parser.add_argument("--length", type=int, default=40, help="tokens of a question")
+    parser.add_argument("--long-share", type=float, default=0.12)
+    parser.add_argument("--patches", type=int, default=96, help="with boxes, a screen")
+    parser.add_argument("--aid", type=float, default=0.5, help="weight of those losses")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--warmup", type=int, default=60)
+    parser.add_argument("--spread", type=float, default=3.0)
     parser.add_argument("--save-every", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

@@ -8,16 +8,32 @@ import pytest
 import torch
 
 from mm15_mlx.config import PRESETS, ModelConfig
-from mm15_mlx.convert.mm15_torch.dense import CELLS_X, CELLS_Y, cells, schedule
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
+from mm15_mlx.convert.mm15_torch.optimizing import optimizers, schedule, update
+from mm15_mlx.convert.mm15_torch.packed import packed_states
+from mm15_mlx.convert.mm15_torch.perception import (
+    Heads,
+    Perception,
+    box_loss,
+    class_loss,
+    init_positions,
+)
 from mm15_mlx.convert.mm15_torch.restore import in_torch_layout
 from mm15_mlx.convert.mm15_torch.samples import (
     NO_TARGET,
     SampleEncoder,
     collate,
     visual_words,
-    window,
+)
+from mm15_mlx.convert.mm15_torch.sft import pooled
+from mm15_mlx.convert.mm15_torch.targets import (
+    ICON_OF,
+    TYPE_OF,
+    in_model,
+    in_tiles,
+    page_glyphs,
+    screen_targets,
 )
 from mm15_mlx.convert.mm15_torch.vocabulary import train
 from mm15_mlx.prompt import ImageSlot, PromptEncoder, Turn
@@ -42,7 +58,7 @@ def config() -> ModelConfig:
         nano,
         vision_config=dataclasses.replace(
             nano.vision_config, hidden_size=64, intermediate_size=96,
-            num_hidden_layers=1, num_attention_heads=1, image_size=28,
+            num_hidden_layers=1, num_attention_heads=1, image_size=28, patch_size=14,
         ),
         connector_config=dataclasses.replace(
             nano.connector_config, hidden_size=32, num_visual_tokens=4, depth=1
@@ -64,54 +80,51 @@ def samples(
     return SampleEncoder(config, PromptEncoder(config, Tokenizer(path)))
 
 
-def test_a_sample_holds_what_a_user_would_ask(samples: SampleEncoder) -> None:
+def test_a_question_is_what_a_user_would_ask(samples: SampleEncoder) -> None:
     tiling = plan(*SIZE, samples.config.tiling)
-    sample = samples.encode(QUESTIONS[:1], SIZE, tiling, 10_000)
+    prefix, _ = samples.question_ids("", SIZE, tiling)
+    asked = samples.ask(QUESTIONS[0], SIZE, tiling, 10_000)
+    assert asked is not None
     turn = Turn("user", [ImageSlot(0), QUESTIONS[0].prompt])
-    asked = samples.encoder.encode([turn], [tiling])
-    assert sample.ids[: len(asked)] == asked
+    prompt = samples.encoder.encode([turn], [tiling])
+    assert (prefix + asked.ids)[: len(prompt)] == prompt
     answer = samples.answer_ids(QUESTIONS[0].answer, SIZE)
-    assert [t for t in sample.target if t != NO_TARGET] == answer
+    assert [t for t in asked.target if t != NO_TARGET] == answer
     # where the prompt ends, the answer's first token is to be predicted
-    assert sample.target[len(asked) - 1] == answer[0]
+    assert asked.target[len(prompt) - len(prefix) - 1] == answer[0]
     assert samples.config.prompt.image_token_id not in answer
 
 
-def test_packed_questions_do_not_see_each_other(samples: SampleEncoder) -> None:
+def test_packed_questions_are_the_questions_asked_alone(samples: SampleEncoder) -> None:
     config = samples.config
     torch.manual_seed(0)
     model = MM15(config).eval()
     tiling = plan(*SIZE, config.tiling)
     pixels = torch.randn(len(tiling.indices), 3, 28, 28)
+    prefix, _ = samples.question_ids("", SIZE, tiling)
+    asked = [samples.ask(q, SIZE, tiling, 10_000) for q in QUESTIONS]
+    batch = collate(prefix, [asked, asked[:2]])  # of other lengths and numbers
+    image_id = config.prompt.image_token_id
+    with torch.no_grad():
+        visual = model.connector.readout(pooled(model, pixels))
+        twice = torch.cat([visual, visual])
+        x = model.embed_inputs(batch.prefix.expand(2, -1), twice, image_id)
+        questions = model.decoder.embed_tokens(batch.ids)
+        states = packed_states(model.decoder, x, questions)
+        for b, k in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1)):
+            ids = torch.tensor([prefix + asked[k].ids])
+            logits = model(ids, pixels, image_id)[0, len(prefix) :]
+            packed = model.decoder.logits(model.decoder.norm(states[-1][1][b, k]))
+            assert torch.allclose(packed[: len(logits)], logits, atol=1e-5)
+    assert (batch.target[1, 2] == NO_TARGET).all()  # the one that fills up
 
-    @torch.no_grad()
-    def logits(questions: list[Question]) -> torch.Tensor:
-        batch = collate([samples.encode(questions, SIZE, tiling, 10_000)])
-        visual = model.encode_image(pixels)
-        x = model.embed_inputs(batch.ids, visual, config.prompt.image_token_id)
-        hidden = model.decoder(x, batch.position, batch.mask)
-        return model.decoder.logits(hidden[batch.target != NO_TARGET])
 
-    alone = torch.cat([logits([q]) for q in QUESTIONS])
-    assert torch.allclose(logits(QUESTIONS), alone, atol=1e-5)
-
-
-def test_a_sample_keeps_within_its_limit(samples: SampleEncoder) -> None:
+def test_a_question_beyond_the_limit_is_left_out(samples: SampleEncoder) -> None:
     tiling = plan(*SIZE, samples.config.tiling)
-    whole = samples.encode(QUESTIONS, SIZE, tiling, 10_000)
-    cut = samples.encode(QUESTIONS, SIZE, tiling, len(whole.ids) - 1)
-    assert len(cut.tasks) == 2
-    assert len(cut.ids) < len(whole.ids)
-
-
-def test_window_keeps_what_lies_inside_a_tile(samples: SampleEncoder) -> None:
-    tiling = plan(56, 112, samples.config.tiling)
-    assert tiling.grid == (2, 1)
-    inside = {"text": "a", "box": [0, 60, 20, 80]}
-    across = {"text": "b", "box": [0, 50, 20, 70]}
-    row = {"texts": [inside, across], "elements": []}
-    (kept,) = window(row, tiling, 1)["texts"]
-    assert kept["box"] == pytest.approx([0, 2, 10, 12])
+    asked = samples.ask(QUESTIONS[0], SIZE, tiling, 10_000)
+    assert asked is not None
+    assert samples.ask(QUESTIONS[0], SIZE, tiling, len(asked.ids)) == asked
+    assert samples.ask(QUESTIONS[0], SIZE, tiling, len(asked.ids) - 1) is None
 
 
 def test_words_belong_to_the_visual_token_that_holds_their_end(
@@ -147,12 +160,112 @@ def test_near_locations_start_near(config: ModelConfig) -> None:
     assert near > 0.8 > abs(far) + 0.2
 
 
-def test_cells_take_the_class_at_their_centre() -> None:
-    labels = np.zeros((1, 28, 28), np.uint8)
-    labels[0, 0:7, 3:7] = 9  # the second cell of the first patch's first row
-    picked = cells(labels, 14)
-    assert picked.shape == (1, 4, CELLS_Y * CELLS_X)
-    assert np.argwhere(picked).tolist() == [[0, 0, 1]]
+def test_every_patch_is_to_name_what_it_shows() -> None:
+    tiling = plan(384, 768, PRESETS["nano-ui"].tiling)  # two tiles, scale 1
+    assert tiling.grid == (2, 1)
+    line = {"text": "ab", "box": [32, 392, 48, 408], "edges": [32, 40, 48]}
+    row = {
+        "texts": [line],
+        "elements": [
+            {"type": "button", "icon": "", "box": [16, 384, 80, 432]},
+            {"type": "icon", "icon": "search", "box": [16, 384, 32, 400]},
+        ],
+    }
+    targets = screen_targets(row, tiling)
+    assert not targets.glyphs[0].any() and not targets.types[0].any()
+    # characters of 8 × 16 px: two cells wide, two high, across two patches
+    assert targets.glyphs[1, 0, 2].tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
+    assert targets.glyphs[1, 1, 2].tolist() == [1, 1, 2, 2, 0, 0, 0, 0]
+    assert targets.types[1, 0, 1] == TYPE_OF["icon"]  # the innermost
+    assert targets.icons[1, 0, 1] == ICON_OF["search"]
+    assert targets.types[1, 1, 1] == TYPE_OF["button"]
+    assert targets.types[1, 0, 6] == 0
+    assert targets.texts[1, 0, 2].tolist() == line["box"]
+    local = in_tiles(targets.texts, tiling)[1, 0, 2]
+    assert local.tolist() == [32, 8, 48, 24]
+    numbers = in_model(targets.texts[1, 0, 2], tiling, 1000)
+    assert numbers.tolist() == [83, 510, 125, 531]
+
+
+def test_a_box_over_the_edge_of_a_tile_ends_there_for_the_tile() -> None:
+    tiling = plan(384, 768, PRESETS["nano-ui"].tiling)
+    element = {"type": "image", "icon": "", "box": [0, 300, 384, 500]}
+    targets = screen_targets({"texts": [], "elements": [element]}, tiling)
+    local = in_tiles(targets.elements, tiling)
+    assert local[0, 20, 5].tolist() == [0, 300, 384, 384]
+    assert local[1, 2, 5].tolist() == [0, 0, 384, 116]
+    assert in_model(targets.elements[1, 2, 5], tiling, 1000)[1] == 391
+
+
+def test_page_cells_take_the_class_at_their_centre() -> None:
+    classes = np.zeros((1, 32, 32), np.uint8)
+    classes[0, 0:8, 5:8] = 9  # the second cell of the first patch's first row
+    picked = page_glyphs(classes)
+    assert picked.shape == (1, 2, 2, 8)
+    assert np.argwhere(picked).tolist() == [[0, 0, 0, 1]]
+
+
+def test_heads_name_the_patches_of_a_token_in_their_places() -> None:
+    heads = Heads(width=4, side=2)
+    glyphs, *_ = heads(torch.randn(1, 9, 4))
+    assert glyphs.shape[:3] == (1, 6, 6)
+    with torch.no_grad():
+        heads.out.weight.zero_()
+        heads.out.bias.copy_(
+            torch.arange(4).repeat_interleave(len(heads.out.bias) // 4)
+        )
+    glyphs, *_ = heads(torch.randn(1, 9, 4))
+    assert glyphs[0, :4, :4, 0].tolist() == [[0, 1, 0, 1], [2, 3, 2, 3]] * 2
+
+
+def test_a_right_box_costs_nothing() -> None:
+    boxes = torch.full((1, 2, 2, 4), torch.nan)
+    boxes[0, 1, 0] = torch.tensor([4.0, 20.0, 30.0, 30.0])  # the middle is (8, 24)
+    out = torch.zeros(1, 2, 2, 4)
+    out[0, 1, 0] = torch.tensor([-4.0, -4.0, 22.0, 6.0]) / 16
+    loss, right = box_loss(out, boxes)
+    assert loss.item() == pytest.approx(0, abs=1e-6) and right == 1.0
+    worse, _ = box_loss(out + 1, boxes)
+    assert worse > 0.1
+
+
+def test_class_loss_counts_what_is_there() -> None:
+    target = torch.tensor([0, 0, 2, 1])
+    logits = 20 * torch.nn.functional.one_hot(torch.tensor([1, 0, 2, 2]), 3).float()
+    _, right = class_loss(logits, target, 1.0)
+    assert right == 0.5
+
+
+def test_positions_tell_the_patches_of_a_token_apart(config: ModelConfig) -> None:
+    model = Perception(config)  # a view of 2 × 2 patches … one token each
+    model.token_heads.side = 2
+    features = 6 + 2 * torch.randn(3, 4, 64)
+    init_positions(model, features)
+    table = model.connector.pos_emb[0].detach()
+    assert (features.mean((0, 1)) + table.mean(0)).abs().mean() < 3
+    apart = torch.cdist(table, table) + 100 * torch.eye(4)
+    assert apart.min() > 5
+
+
+@torch.enable_grad()
+def test_a_gradient_that_is_not_finite_stops_the_run() -> None:
+    layer = torch.nn.Linear(2, 2)
+    opts = [torch.optim.SGD(layer.parameters(), lr=0.1)]
+    before = layer.weight.detach().clone()
+    with pytest.raises(FloatingPointError, match="the gradient's norm is nan"):
+        update(layer, layer(torch.full((1, 2), torch.nan)).sum(), opts, 0.1)
+    assert torch.equal(layer.weight, before)
+
+
+@torch.enable_grad()
+def test_one_by_one_convolutions_are_trained_as_matrices() -> None:
+    model = torch.nn.Sequential()
+    model.add_module("net", torch.nn.Sequential(torch.nn.Conv2d(4, 3, 1)))
+    before = model.net[0].weight.detach().clone()
+    opts = optimizers(model, 0.1)
+    assert [p.shape for p in opts[0].param_groups[0]["params"]] == [(3, 4)]
+    update(model, model(torch.ones(1, 4, 2, 2)).sum(), opts, 0.1)
+    assert (model.net[0].weight - before).abs().min() > 0
 
 
 def test_schedule_warms_up_holds_and_decays() -> None:

@@ -1,0 +1,84 @@
+"""Annotated screens and what is kept of them: views as arrays, tokens once computed.
+
+Run: python -m mm15_mlx.convert.mm15_torch.store --screens DIR --out DIR
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mm15_mlx.config import PRESETS, ModelConfig
+from mm15_mlx.convert.mm15_torch.samples import Row, load_views, read_rows
+from mm15_mlx.tiling import Tiling, plan
+
+
+@dataclass(frozen=True)
+class Screen:
+    row: Row
+    tiling: Tiling
+
+    @property
+    def key(self) -> str:
+        return f"{Path(self.row['folder']).name}-{self.row['id']}"
+
+    @property
+    def tiles(self) -> list[int]:
+        """The views that are tiles."""
+        return [v for v, index in enumerate(self.tiling.indices) if index != (0, 0)]
+
+
+class Screens:
+    """Screens of folders that may still be growing."""
+
+    def __init__(self, folders: list[Path], config: ModelConfig) -> None:
+        self.folders, self.config = folders, config
+        self.items: list[Screen] = []
+        self.known: set[str] = set()
+        self.refresh()
+
+    def refresh(self) -> None:
+        for folder in self.folders:
+            if not (folder / "screens.jsonl").exists():
+                continue
+            for row in read_rows(folder):
+                tiling = plan(row["width"], row["height"], self.config.tiling)
+                screen = Screen(row, tiling)
+                if screen.key not in self.known:
+                    self.known.add(screen.key)
+                    self.items.append(screen)
+
+
+def stored(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array kept at `path`, made once; never half written."""
+    if not path.exists():
+        partial = path.with_suffix(f".{os.getpid()}")
+        with partial.open("wb") as f:
+            np.save(f, make())
+        os.replace(partial, path)
+    return np.load(path, mmap_mode="r")
+
+
+def stored_views(screen: Screen, folder: Path, config: ModelConfig) -> np.ndarray:
+    """Views of a screen, uint8 (V, S, S, 3)."""
+    return stored(folder / f"{screen.key}.npy", lambda: load_views(screen.row, config))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--screens", type=Path, nargs="+", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--part", type=int, default=0, help="of --parts, from 0")
+    parser.add_argument("--parts", type=int, default=1)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    config = PRESETS["nano-ui"]
+    for screen in Screens(args.screens, config).items[args.part :: args.parts]:
+        stored_views(screen, args.out, config)
+
+
+if __name__ == "__main__":
+    main()
