@@ -180,13 +180,16 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="Write every answer, one JSON object a line.")
     ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Also for each value of a field, such as kit.")
+    ] = None,
     json: Json = False,
     force: Force = False,
 ) -> None:
     """Measure a model on tasks: find, read, classify."""
     from mm15_mlx import evaluate as module
 
-    module.run(model, data, limit, predictions, force=force, json_output=json)
+    module.run(model, data, limit, predictions, force=force, json_output=json, by=by)
 
 
 @app.command()
@@ -200,7 +203,9 @@ def doctor(json: Json = False) -> None:
 @data.command()
 def screens(
     out: Annotated[Path, typer.Option(help="Folder for images/ and screens.jsonl.")],
-    n: Annotated[int, typer.Option(min=1, help="How many screens.")] = 500,
+    n: Annotated[
+        int, typer.Option(min=0, help="How many screens; 0: only --sheet.")
+    ] = 500,
     seed: Annotated[int, typer.Option()] = 0,
     start: Annotated[int, typer.Option(min=0, help="Number of the first.")] = 0,
     kits: Annotated[str | None, typer.Option(help="Some only: a,b,c.")] = None,
@@ -214,18 +219,27 @@ def screens(
     node_modules: Annotated[
         Path, typer.Option(help="Where the UI kits are installed.")
     ] = Path("node_modules"),
+    sheet: Annotated[
+        Path | None, typer.Option(help="Draw the first screens and their boxes.")
+    ] = None,
+    sheet_of: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
+    force: Force = False,
 ) -> None:
     """Make annotated UI screens. A stopped run goes on where it was."""
     from mm15_mlx.config import UserError
 
     try:
         from mm15_mlx.screens import build
+        from mm15_mlx.screens.sheet import sheet_target, write_sheet
     except ModuleNotFoundError as e:
         raise UserError(
             f"data screens needs {e.name}: pip install 'mm15-mlx[screens]'"
         ) from e
+    if not (n or sheet):
+        raise typer.BadParameter("0 screens need --sheet", param_hint="'--n'")
     excluded = _names(exclude_layouts)
     try:
+        target = sheet_target(sheet, force) if sheet else None
         unknown = set(excluded) - set(build.LAYOUTS)
         if unknown:
             raise UserError(f"unknown layout {min(unknown)!r} to exclude")
@@ -241,7 +255,11 @@ def screens(
             scale=scale,
             picture=format,
         )
-        build.render_screens(out, n, seed, options, start, node_modules)
+        if n:
+            build.render_screens(out, n, seed, options, start, node_modules)
+        if target:
+            drawn = write_sheet(out, target, sheet_of)
+            print(f"wrote {target} ({drawn} screens)", file=sys.stderr)
     except (ValueError, RuntimeError, OSError) as e:
         raise UserError(str(e)) from e
 

@@ -25,6 +25,7 @@ EXTRAS = {  # extra of pyproject.toml -> the modules it brings
     "app": ("gradio",),
     "video": ("av",),
     "screens": ("playwright", "faker"),
+    "check": ("rapidocr", "onnxruntime"),
     "convert": ("torch",),
     "test": ("pytest", "pytest_benchmark", "hypothesis"),
     "parity": ("torch", "torchvision", "transformers", "timm", "open_clip"),

@@ -184,9 +184,9 @@ def predictions(
         yield Prediction(row, result, score(row, result), seconds)
 
 
-def summary(name: str, done: Sequence[Prediction]) -> dict[str, Any]:
-    """The JSON of `eval`: means per task, and seconds per task."""
-    metrics: dict[str, dict[str, float]] = {}
+def task_means(done: Sequence[Prediction]) -> dict[str, Scores]:
+    """Means of every metric by task, with the number of tasks `n`."""
+    metrics: dict[str, Scores] = {}
     for task in FIELDS:
         mine = [p for p in done if p.row["task"] == task]
         if not mine:
@@ -196,19 +196,33 @@ def summary(name: str, done: Sequence[Prediction]) -> dict[str, Any]:
         if task == "tappable":
             means["f1"] = f1([(p.row["answer"], p.result.text) for p in mine])
         metrics[task] = {k: round(v, 4) for k, v in means.items()} | {"n": len(mine)}
+    return metrics
+
+
+def summary(
+    name: str, done: Sequence[Prediction], by: str | None = None
+) -> dict[str, Any]:
+    """The JSON of `eval`: means per task, seconds per task, and with `by`, a field of
+    the rows, the means for each of its values."""
     seconds = float(np.mean([p.seconds for p in done])) if done else 0.0
-    return {
+    report: dict[str, Any] = {
         "model": name,
         "n": len(done),
-        "metrics": metrics,
+        "metrics": task_means(done),
         "seconds_per_task": round(seconds, 4),
     }
+    if by:
+        parts: dict[str, list[Prediction]] = {}
+        for p in done:
+            parts.setdefault(str(p.row.get(by, "-")), []).append(p)
+        report["slices"] = {value: task_means(parts[value]) for value in sorted(parts)}
+    return report
 
 
-def table(report: dict[str, Any]) -> str:
-    """The summary as lines of text."""
+def table(metrics: dict[str, Scores]) -> str:
+    """Metrics by task as lines of text."""
     lines = []
-    for task, values in report["metrics"].items():
+    for task, values in metrics.items():
         shown = "  ".join(f"{k} {v:.3f}" for k, v in values.items() if k != "n")
         lines.append(f"{task:13} {shown}  (n {values['n']})")
     return "\n".join(lines)
@@ -227,9 +241,13 @@ def run(
     target: Path | None,
     force: bool,
     json_output: bool,
+    by: str | None = None,
 ) -> None:
     """The verb: print the summary and, where `target` is given, write every answer."""
     rows = read_tasks(data)[:limit]
+    if by and not any(by in row for row in rows):
+        fields = sorted({key for row in rows for key in row})
+        raise UserError(f"no row of {data} has the field {by!r}: {', '.join(fields)}")
     if target and target.exists() and not force:
         raise UserError(f"{target} exists; give --force to overwrite it")
     if target and not target.parent.is_dir():
@@ -245,5 +263,10 @@ def run(
         lines = [json.dumps(prediction_row(p), ensure_ascii=False) for p in done]
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
         os.replace(partial, target)
-    report = summary(name, done)
-    print(json.dumps(report, indent=2) if json_output else table(report))
+    report = summary(name, done, by)
+    if json_output:
+        print(json.dumps(report, indent=2))
+        return
+    print(table(report["metrics"]))
+    for value, metrics in report.get("slices", {}).items():
+        print(f"\n{by} {value}\n{table(metrics)}")

@@ -101,7 +101,21 @@ def test_summary_has_the_documented_keys() -> None:
         "metrics": {"tappable": {"accuracy": 1.0, "f1": 1.0, "n": 1}},
         "seconds_per_task": 0.5,
     }
-    assert table(report) == "tappable      accuracy 1.000  f1 1.000  (n 1)"
+    line = "tappable      accuracy 1.000  f1 1.000  (n 1)"
+    assert table(report["metrics"]) == line
+
+
+def test_summary_slices_by_a_field() -> None:
+    made = []
+    for kit, said in (("weui", "Yes"), ("weui", "No"), ("vant", "Yes"), (None, "Yes")):
+        row = {"task": "tappable", "box": [0, 0, 1, 1], "answer": "yes"}
+        row |= {"kit": kit} if kit else {}
+        result = answer(said)
+        made.append(Prediction(row, result, score(row, result), 0.5))
+    slices = summary("tiny", made, "kit")["slices"]
+    assert {k: v["tappable"]["accuracy"] for k, v in slices.items()} == {
+        "-": 1.0, "vant": 1.0, "weui": 0.5,
+    }  # fmt: skip
 
 
 def test_every_task_has_a_question() -> None:
@@ -179,3 +193,19 @@ def test_eval_prints_the_documented_json(
     status, _, complaint = cli(*arguments)
     assert status == 2
     assert complaint.startswith(f"error: {out} exists; give --force")
+
+
+def test_eval_slices(
+    ui_folder: Path, tmp_path: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    Image.new("RGB", (90, 160), "white").save(tmp_path / "a.png")
+    data = tmp_path / "tasks.jsonl"
+    data.write_text(json.dumps({**GOOD, "kit": "weui"}))
+    arguments = ["eval", "--model", ui_folder, "--data", data, "--by"]
+    status, printed, _ = cli(*arguments, "kit")
+    assert status == 0
+    assert "\n\nkit weui\nocr " in printed
+    status, printed, complaint = cli(*arguments, "kit_", "--json")
+    assert (status, printed) == (2, "")
+    message = "has the field 'kit_': box, id, image, kit, task, text"
+    assert complaint.startswith("error: no row of ") and message in complaint

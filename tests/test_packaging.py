@@ -24,7 +24,8 @@ LAST = ("cli", "__main__")
 MAX_COLUMNS, MAX_LINES = 88, 400
 # Extras of pyproject.toml; what `pip install mm15-mlx` does not bring.
 NOT_INSTALLED = (
-    "torch torchvision timm open_clip gradio av playwright faker pytest hypothesis"
+    "torch torchvision timm open_clip gradio av playwright faker rapidocr onnxruntime "
+    "pytest hypothesis"
 ).split()
 
 

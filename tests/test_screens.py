@@ -284,6 +284,22 @@ def test_nothing_is_fetched(kits: Path) -> None:
         assert page.evaluate("document.getElementById('far').naturalWidth") == 0
 
 
+def test_labels_of_outlined_ionic_fields_are_whole(kits: Path) -> None:
+    options = Options(("ionic-md",), ("sign-up",), ("390x844",), 2)
+    plans = (plan_screen(0, k, options) for k in range(50))
+    outlined = r'label="([^"]+)" label-placement="stacked" fill="outline"'
+    plan = next(p for p in plans if re.search(outlined, p.html))
+    with Camera(kits) as camera:
+        shell = {**plan.shell, "scroll": 0}
+        camera.shoot(plan.kit, plan.html, shell, 390, 844, 2, "jpeg")
+        page, _ = camera.pages["ionic-md"]
+        cut = page.evaluate(
+            """() => [...document.querySelectorAll("ion-input[fill=outline]")].map(
+              (n) => getComputedStyle(n.closest("ion-item")).overflowY)"""
+        )
+    assert cut and set(cut) == {"visible"}
+
+
 def test_missing_playwright_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "playwright.sync_api", None)
     with pytest.raises(RuntimeError, match=r"pip install 'mm15-mlx\[screens\]'"):

@@ -9,7 +9,10 @@ from mm15_mlx.convert.mm15_torch.model import MM15
 
 
 def init_locations(model: MM15, first: int, seed: int = 0) -> None:
-    """Near numbers start with near embeddings: random Fourier features of the value."""
+    """Near numbers start with near embeddings: random Fourier features of the value.
+
+    Inputs are about as large as the other embeddings, outputs small.
+    """
     config = model.config
     count = config.coordinates.range + 1
     rng = np.random.default_rng(seed)
@@ -17,10 +20,10 @@ def init_locations(model: MM15, first: int, seed: int = 0) -> None:
     value = np.arange(count)[:, None] / count
     frequency = np.exp(rng.uniform(np.log(0.5), np.log(80), (1, width)))
     phase = rng.uniform(0, 2 * np.pi, (1, width))
-    table = 0.03 * np.sin(2 * np.pi * frequency * value + phase)
+    table = torch.from_numpy(np.sin(2 * np.pi * frequency * value + phase)).float()
     with torch.no_grad():
-        weight = model.decoder.embed_tokens.weight
-        weight[first : first + count] = torch.from_numpy(table).float()
+        model.decoder.embed_tokens.weight[first : first + count] = table
+        model.decoder.lm_head.weight[first : first + count] = 0.03 * table
 
 
 class AnswerLoss(nn.Module):

@@ -1,6 +1,7 @@
 """Annotated screens as training samples of `nano-ui`: pictures and questions as ids."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from mm15_mlx.tokenizer import Tokenizer
 
 Row = dict[str, Any]
 NO_TARGET = -100
+BOX = re.compile(r"<box>(.*?)</box>")
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
@@ -42,12 +44,14 @@ def load_views(row: Row, config: ModelConfig) -> np.ndarray:
 class Asked:
     """One question: ids after the picture, and what each position is to predict.
 
-    target: the next token where it belongs to the answer, else `NO_TARGET`.
+    target: the next token where it belongs to the answer, else `NO_TARGET`. box: the
+    one box that question and answer are about, in pixels of the picture.
     """
 
     task: str
     ids: list[int]
     target: list[int]
+    box: list[float] | None
 
 
 class SampleEncoder:
@@ -85,7 +89,9 @@ class SampleEncoder:
         if len(asked) + len(answer) - 1 > limit:
             return None
         target = [NO_TARGET] * (len(asked) - 1) + answer
-        return Asked(question.task, [*asked, *answer[:-1]], target)
+        boxes = BOX.findall(question.prompt + question.answer)
+        box = [float(v) for v in boxes[0].split(",")] if len(boxes) == 1 else None
+        return Asked(question.task, [*asked, *answer[:-1]], target, box)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ class Batch:
     prefix: Tensor  # (P,)
     ids: Tensor  # (B, K, T)
     target: Tensor  # (B, K, T)
-    tasks: list[list[str]]
+    asked: list[list[Asked]]
 
 
 def collate(prefix: list[int], asked: list[list[Asked]]) -> Batch:
@@ -109,8 +115,7 @@ def collate(prefix: list[int], asked: list[list[Asked]]) -> Batch:
         for k, a in enumerate(row):
             ids[b, k, : len(a.ids)] = torch.tensor(a.ids)
             target[b, k, : len(a.target)] = torch.tensor(a.target)
-    tasks = [[a.task for a in row] for row in asked]
-    return Batch(torch.tensor(prefix), ids, target, tasks)
+    return Batch(torch.tensor(prefix), ids, target, asked)
 
 
 def visual_words(

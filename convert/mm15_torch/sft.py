@@ -2,9 +2,11 @@
 
 First the decoder and the connector's readout alone, over the connector's pooled
 features, which are computed once and kept on disk; then, with `--whole`, everything
-over augmented pictures. Half-way through the decoder visual tokens are to name the
-words that end in them and the boxes of the line and the element that they belong to:
-after that reading is copying and finding is matching.
+over augmented pictures. Three more losses, on states inside the decoder, teach what
+answers alone teach too slowly. Visual tokens are to name the words that end in them,
+and the boxes of the line and the element that they belong to; and an answer's positions
+are to point at the visual tokens that the question is about. After that reading is
+copying and finding is matching.
 
 Run: python -m mm15_mlx.convert.mm15_torch.sft --screens DIR … --start perception.pt …
 """
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mm15_mlx.config import PRESETS
+from mm15_mlx.convert.mm15_torch.aids import BOXES, Aids
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.optimizing import (
@@ -42,12 +45,12 @@ from mm15_mlx.convert.mm15_torch.samples import (
     visual_words,
 )
 from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored, stored_views
-from mm15_mlx.convert.mm15_torch.targets import in_model, screen_targets
+from mm15_mlx.convert.mm15_torch.targets import in_model, screen_targets, tokens_in
 from mm15_mlx.prompt import PromptEncoder
 from mm15_mlx.screens.questions import list_widgets, read_screen, short_questions
 from mm15_mlx.tokenizer import Tokenizer
 
-BOXES = ("texts", "elements")
+LONGEST = 1200  # tokens of a transcription
 
 
 def pooled(model: MM15, pixels: Tensor) -> Tensor:
@@ -57,25 +60,6 @@ def pooled(model: MM15, pixels: Tensor) -> Tensor:
     x = (x + con.pos_emb.to(x.dtype)).transpose(1, 2)
     x = con.net(x.unflatten(2, (model.config.view_grid,) * 2))
     return x.flatten(2).transpose(1, 2)
-
-
-class BoxHeads(nn.Module):
-    """From a visual token, for each of its patches: the line's and the element's box.
-
-    The coordinates are read by the decoder's own location embeddings, so that an answer
-    can take them over as they are.
-    """
-
-    def __init__(self, width: int, patches: int) -> None:
-        super().__init__()
-        self.patches = patches
-        self.maps = nn.ModuleDict({k: nn.Linear(width, patches * 4 * width)
-                                   for k in BOXES})  # fmt: skip
-
-    def forward(self, kind: str, hidden: Tensor, patch: Tensor) -> Tensor:
-        """hidden (N, D), patch (N,) of each → what four coordinates read (N, 4, D)."""
-        out = self.maps[kind](hidden).view(len(hidden), self.patches, 4, -1)
-        return out[torch.arange(len(hidden)), patch]
 
 
 class Trainer:
@@ -91,12 +75,10 @@ class Trainer:
         self.loss = AnswerLoss(self.first, self.count, args.spread)
         torch.manual_seed(args.seed)
         self.model = MM15(self.config)
-        with torch.no_grad():
-            self.model.decoder.embed_tokens.weight.mul_(0.02)
         init_locations(self.model, self.first)
         side = self.config.view_grid // self.config.connector_config.pooled_grid
         self.side = side
-        self.heads = BoxHeads(self.config.text_config.hidden_size, side * side)
+        self.aids = Aids(self.config.text_config.hidden_size, side * side)
         self.step = 0
         for path in args.start:
             self._load(torch.load(path, weights_only=True))
@@ -104,7 +86,7 @@ class Trainer:
             self.model.encoder.requires_grad_(False)
             self.model.connector.requires_grad_(False)
             self.model.connector.readout.requires_grad_(True)
-        self.trained = nn.ModuleDict({"model": self.model, "heads": self.heads})
+        self.trained = nn.ModuleDict({"model": self.model, "aids": self.aids})
         self.opts = optimizers(self.trained, args.lr)
         if args.out.exists():
             state = torch.load(args.out, weights_only=True)
@@ -114,14 +96,26 @@ class Trainer:
             self.step = state["step"]
         self.screens = Screens(args.screens, self.config)
         self.ready: dict[tuple[int, int], list[Screen]] = {}
+        if args.balance and not self.step:
+            self.balance()
 
     def _load(self, state: dict) -> None:
         """What a checkpoint of an earlier stage holds of this model."""
         own = self.model.state_dict()
         own.update({k: v for k, v in state["model"].items() if k in own})
         self.model.load_state_dict(own)
-        if "heads" in state:
-            self.heads.load_state_dict(state["heads"])
+        if "aids" in state:
+            self.aids.load_state_dict(state["aids"])
+
+    @torch.no_grad()
+    def balance(self) -> None:
+        """Visual tokens as large as word embeddings: neither drowns in the other."""
+        self.refresh()
+        screens = [s for found in self.ready.values() for s in found[:8]]
+        last = self.model.connector.readout[-1]
+        size = self.visual(screens, Random(0)).float().square().mean().sqrt()
+        last.weight /= size
+        last.bias /= size
 
     # -- data ------------------------------------------------------------------------
 
@@ -152,19 +146,18 @@ class Trainer:
             pixels = normalise(shown, self.config.vision_config)
             return self.model.connector.readout(pooled(self.model, pixels))
         kept = [np.load(self.args.features / f"{s.key}.npy") for s in screens]
-        features = torch.from_numpy(np.concatenate(kept)).to(torch.bfloat16)
+        features = torch.from_numpy(np.concatenate(kept)).float()
         return self.model.connector.readout(features)
 
-    def asked(self, screen: Screen, rng: Random, long: bool) -> list[Asked]:
+    def asked(self, screen: Screen, rng: Random, long: bool, limit: int) -> list[Asked]:
         row = screen.row
         size = (row["width"], row["height"])
         if long:
             lines = rng.randint(8, 30)
             make = rng.choice((read_screen, list_widgets))
-            questions, limit = [make(row, lines)], 1200
+            questions, limit = [make(row, lines)], LONGEST
         else:
             questions = short_questions(row, rng, self.args.questions)
-            limit = self.args.length
         found = (self.samples.ask(q, size, screen.tiling, limit) for q in questions)
         return [a for a in found if a]
 
@@ -172,9 +165,11 @@ class Trainer:
         grids = list(self.ready)
         grid = rng.choices(grids, [len(self.ready[g]) for g in grids])[0]
         long = rng.random() < self.args.long_share
+        # All are padded to the longest: long ones come together, now and then.
+        limit = rng.choice(self.args.lengths)
         while True:
             screens = rng.sample(self.ready[grid], self.args.batch)
-            asked = [self.asked(s, rng, long) for s in screens]
+            asked = [self.asked(s, rng, long, limit) for s in screens]
             if all(asked):
                 break
         size = (screens[0].row["width"], screens[0].row["height"])
@@ -203,8 +198,9 @@ class Trainer:
             tokens = decoder.norm(middle[:, batch.prefix == image_id])  # (B, V·Q, D)
             reading = self.reading_loss(tokens, screens)
             boxes = self.box_loss(tokens, screens, rng)
+            pointing = self.pointing_loss(*states[len(states) // 2], screens, batch)
         return {"logits": logits, "target": batch.target[picked],
-                "reading": reading, "boxes": boxes}  # fmt: skip
+                "reading": reading, "boxes": boxes, "pointing": pointing}  # fmt: skip
 
     def reading_loss(self, tokens: Tensor, screens: list[Screen]) -> Tensor:
         """Every word piece is named by the visual token that holds its end."""
@@ -226,7 +222,7 @@ class Trainer:
         """Of some patches with a line or an element: its box in the model's numbers."""
         total = torch.zeros(())
         side, grid = self.side, self.config.view_grid
-        table = self.model.decoder.embed_tokens.weight
+        table = self.model.decoder.lm_head.weight
         table = table[self.first : self.first + self.count]
         found = [screen_targets(s.row, s.tiling) for s in screens]
         for kind in BOXES:
@@ -243,7 +239,7 @@ class Trainer:
                 patch.append(torch.from_numpy(y % side * side + x % side))
                 scale = self.config.coordinates.range
                 boxes.append(in_model(canvas[v, y, x], screen.tiling, scale))
-            read = self.heads(kind, torch.cat(hidden), torch.cat(patch))
+            read = self.aids.boxes(kind, torch.cat(hidden), torch.cat(patch))
             logits = F.linear(read, table.to(read.dtype)).float().flatten(0, 1)
             target = torch.from_numpy(np.concatenate(boxes)).flatten()
             soft = self.loss.soft[target]
@@ -251,13 +247,38 @@ class Trainer:
             total = total + each.mean()
         return total / len(BOXES)
 
+    def pointing_loss(
+        self, prefix: Tensor, questions: Tensor, screens: list[Screen], batch: Batch
+    ) -> Tensor:
+        """Every position of an answer points at the visual tokens in the box that it is
+        about; the overview's are left out."""
+        norm, side = self.model.decoder.norm, self.config.connector_config.pooled_grid
+        image_id = self.config.prompt.image_token_id
+        total, count = torch.zeros(()), 0
+        for b, (screen, row) in enumerate(zip(screens, batch.asked, strict=True)):
+            about = [(k, a.box) for k, a in enumerate(row) if a.box]
+            if not about:
+                continue
+            tokens = prefix[b, batch.prefix == image_id]
+            tokens = norm(tokens[: len(screen.tiles) * side * side])
+            which = torch.tensor([k for k, _ in about])
+            answering = batch.target[b, which] != NO_TARGET  # (questions, T)
+            shares = np.stack([tokens_in(x, screen.tiling, side) for _, x in about])
+            times = answering.sum(1)
+            truth = torch.from_numpy(shares).repeat_interleave(times, dim=0)
+            found = self.aids.pointing(norm(questions[b, which][answering]), tokens)
+            total = total - (truth * found).sum()
+            count += len(found)
+        return total / max(count, 1)
+
     def train_step(self) -> dict[str, float]:
         rng = Random((self.args.seed + 1) * 1_000_003 + self.step)
         screens, batch = self.batch(rng)
         out = self.run(screens, batch, rng)
         logits, target = out["logits"], out["target"]
         loss = self.loss(logits, target, torch.ones(len(target)))
-        total = loss + self.args.aid * (out["reading"] + out["boxes"])
+        aids = out["reading"] + out["boxes"] + out["pointing"]
+        total = loss + self.args.aid * aids
         factor = schedule(self.step, self.args.steps, self.args.warmup)
         update(self.trained, total, self.opts, self.args.lr * factor)
         guess = logits.argmax(-1)
@@ -268,6 +289,7 @@ class Trainer:
             "loss": loss.item(),
             "reading": out["reading"].item(),
             "boxes": out["boxes"].item(),
+            "pointing": out["pointing"].item(),
             "text": same.float().mean().item(),
             "near": near.float().mean().item() if len(near) else float("nan"),
         }
@@ -296,7 +318,7 @@ class Trainer:
                 self.refresh()
                 save(args.out, {
                     "model": self.model.state_dict(),
-                    "heads": self.heads.state_dict(),
+                    "aids": self.aids.state_dict(),
                     "optimizers": [o.state_dict() for o in self.opts],
                     "step": self.step,
                 })  # fmt: skip
@@ -319,11 +341,17 @@ def main() -> None:
     parser.add_argument("--only-features", action="store_true")
     parser.add_argument("--part", type=int, default=0, help="of --parts, from 0")
     parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument(
+        "--balance", action="store_true", help="scale visual tokens to size 1 first"
+    )
     parser.add_argument("--whole", action="store_true", help="train every part")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--questions", type=int, default=40)
-    parser.add_argument("--length", type=int, default=40, help="tokens of a question")
+    parser.add_argument(
+        "--lengths", type=int, nargs="+", default=[28, 28, 46],
+        help="tokens of a question with its answer: one of these limits a batch",
+    )  # fmt: skip
     parser.add_argument("--long-share", type=float, default=0.12)
     parser.add_argument("--patches", type=int, default=96, help="with boxes, a screen")
     parser.add_argument("--aid", type=float, default=0.5, help="weight of those losses")

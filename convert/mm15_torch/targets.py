@@ -132,6 +132,22 @@ def _area(element: Row) -> float:
     return (x2 - x1) * (y2 - y1)
 
 
+def tokens_in(box: list[float], tiling: Tiling, side: int) -> np.ndarray:
+    """The share of each visual token, `side`² a tile, in a box of the picture's pixels.
+
+    (tiles · side²,), summing to 1; all zero for a box of no area.
+    """
+    x1, y1, x2, y2 = _canvas_box(box, tiling)
+    size = tiling.tile_size / side
+    low = [np.arange(n * side) * size for n in tiling.grid]
+    shares = [
+        np.clip(np.minimum(edge + size, high) - np.maximum(edge, start), 0, None)
+        for edge, start, high in zip(low, (y1, x1), (y2, x2), strict=True)
+    ]
+    area = split_tiles(np.outer(*shares), tiling.grid).reshape(-1)
+    return (area / max(area.sum(), 1e-9)).astype(np.float32)
+
+
 def page_glyphs(classes: np.ndarray) -> np.ndarray:
     """(B, S, S) character of each pixel → (B, P, P, cells) at each cell's centre."""
     picked = classes[:, CELL_H // 2 :: CELL_H, CELL_W // 2 :: CELL_W]

@@ -2,9 +2,11 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from .build import KITS, VIEWPORTS, Options, render_screens
 from .layouts import LAYOUTS
+from .sheet import FIRST, sheet_target, write_sheet
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -17,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, help="folder for images/ and screens.jsonl"
     )
-    parser.add_argument("--n", type=int, default=500, help="how many screens")
+    parser.add_argument(
+        "--n", type=int, default=500, help="how many screens; 0: only the sheet"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--start", type=int, default=0, help="number of the first screen"
@@ -31,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", choices=("jpeg", "png"), default="jpeg")
     parser.add_argument("--node-modules", help="where the kits are installed")
+    parser.add_argument("--sheet", type=Path, help="draw the first screens there")
+    parser.add_argument(
+        "--sheet-of", type=int, default=FIRST, help="how many screens it shows"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite the sheet")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,10 +49,16 @@ def run(args: argparse.Namespace) -> int:
     if unknown:
         raise ValueError(f"unknown layout {unknown[0]!r}: one of {', '.join(LAYOUTS)}")
     layouts = tuple(name for name in layouts if name not in args.exclude_layouts)
+    target = args.sheet and sheet_target(args.sheet, args.force)
     options = Options(args.kits, layouts, args.viewports, args.scale, args.format)
-    return render_screens(
-        args.out, args.n, args.seed, options, args.start, args.node_modules
-    )
+    new = 0
+    if args.n > 0:  # a folder that is still being rendered stays as it is
+        new = render_screens(
+            args.out, args.n, args.seed, options, args.start, args.node_modules
+        )
+    if target:
+        write_sheet(Path(args.out), target, args.sheet_of)
+    return new
 
 
 def main() -> int:

@@ -7,8 +7,7 @@ where it was and two machines can share one data set.
 import json
 import os
 import re
-import sys
-import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -16,16 +15,37 @@ from typing import Any
 
 from .capture import HERE, Camera
 from .content import Content
+from .kit_antd import AntdMobile
+from .kit_beer import Beer
 from .kit_bootstrap import Bootstrap
 from .kit_framework7 import Framework7IOS, Framework7MD
 from .kit_ionic import IonicIOS, IonicMD
+from .kit_material import MaterialWeb
+from .kit_mdui import Mdui
+from .kit_onsen import OnsenIOS, OnsenMD
+from .kit_vant import Vant
 from .kit_weui import WeUI
 from .kits import Kit, Look
 from .layouts import LAYOUTS
+from .progress import shown
 
 KITS: dict[str, type[Kit]] = {
     kit.name: kit
-    for kit in (Framework7IOS, Framework7MD, IonicIOS, IonicMD, WeUI, Bootstrap)
+    for kit in (
+        Framework7IOS,
+        Framework7MD,
+        IonicIOS,
+        IonicMD,
+        WeUI,
+        Bootstrap,
+        Beer,
+        MaterialWeb,
+        OnsenIOS,
+        OnsenMD,
+        Vant,
+        AntdMobile,
+        Mdui,
+    )
 }
 
 VIEWPORTS = (
@@ -170,7 +190,11 @@ def find_node_modules(folder: str | Path | None, kits: tuple[str, ...]) -> Path:
     """The folder with the kits: as given, $MM15_NODE_MODULES, or the usual places."""
     named = folder or os.environ.get("MM15_NODE_MODULES")
     places = [named] if named else [HERE / "node_modules", "node_modules"]
-    needed = [file for kit in kits for file in (*KITS[kit].styles, *KITS[kit].modules)]
+    needed = [
+        file
+        for kit in (KITS[name] for name in kits)
+        for file in (*kit.styles, *kit.scripts, *kit.modules)
+    ]
     for place in map(Path, places):
         if all((place / file).is_file() for file in needed):
             return place
@@ -199,15 +223,17 @@ def render_screens(
         return 0
     kits = find_node_modules(node_modules, options.kits)
     (out / "images").mkdir(parents=True, exist_ok=True)
-    began = time.perf_counter()
-    with Camera(kits) as camera, index_path.open("a", encoding="utf-8") as rows:
-        for count, index in enumerate(todo, 1):
+    show = shown(len(todo)) if progress else nullcontext(lambda: None)
+    with (
+        Camera(kits) as camera,
+        index_path.open("a", encoding="utf-8") as rows,
+        show as step,
+    ):
+        for index in todo:
             row = render_one(camera, plan_screen(seed, index, options), out, options)
             rows.write(json.dumps(row, ensure_ascii=False) + "\n")
             rows.flush()
-            if progress and (count % 25 == 0 or count == len(todo)):
-                rate = count / (time.perf_counter() - began)
-                print(f"{count}/{len(todo)} screens, {rate:.1f}/s", file=sys.stderr)
+            step()
     return len(todo)
 
 

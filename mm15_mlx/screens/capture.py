@@ -4,6 +4,7 @@ Nothing is fetched: every address is answered from the kit's folder or refused.
 """
 
 import base64
+import json
 import mimetypes
 import os
 import shutil
@@ -128,7 +129,8 @@ class Camera:
             for href in (*fonts, *kit.styles, *(f"_here/{name}.css" for name in SHEETS))
         )
         scripts = "".join(f'<script src="/{src}"></script>' for src in kit.scripts)
-        modules = "".join(
+        imports = json.dumps({"imports": kit.imports})
+        modules = f'<script type="importmap">{imports}</script>' + "".join(
             f'<script type="module" src="/{src}"></script>' for src in kit.modules
         )
         html = (

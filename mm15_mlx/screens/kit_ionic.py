@@ -229,7 +229,9 @@ class Ionic(Kit):
         )
         front = self.icon(field.icon, 22) if field.icon else ""
         front = front and f'<div slot="start" class="x-start">{front}</div>'
-        lines = 'lines="none" style="margin-bottom:8px"' if shaped else ""
+        # An outlined field's label sits on its upper edge, which the item would cut.
+        room = 'lines="none" style="margin:8px 0;overflow:visible"'
+        lines = room if shaped else ""
         return f"<ion-item {lines}>{front}{native}</ion-item>"
 
     def select(self, label: str, value: str, options: list[str]) -> str:

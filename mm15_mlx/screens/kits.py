@@ -149,6 +149,7 @@ class Kit:
     styles: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    imports: dict[str, str] = {}  # where modules find what they name: an import map
     icon_fonts: tuple[str, ...] = ()
     setup_js = ""  # may define window.applyLook(shell) and async window.settle()
     fonts: tuple[str, ...] = ("Inter Variable",)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mm15_mlx.config import PRESETS, ModelConfig
+from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.optimizing import optimizers, schedule, update
@@ -34,6 +35,7 @@ from mm15_mlx.convert.mm15_torch.targets import (
     in_tiles,
     page_glyphs,
     screen_targets,
+    tokens_in,
 )
 from mm15_mlx.convert.mm15_torch.vocabulary import train
 from mm15_mlx.prompt import ImageSlot, PromptEncoder, Turn
@@ -195,6 +197,36 @@ def test_a_box_over_the_edge_of_a_tile_ends_there_for_the_tile() -> None:
     assert local[0, 20, 5].tolist() == [0, 300, 384, 384]
     assert local[1, 2, 5].tolist() == [0, 0, 384, 116]
     assert in_model(targets.elements[1, 2, 5], tiling, 1000)[1] == 391
+
+
+def test_visual_tokens_share_a_box_by_area() -> None:
+    tiling = plan(384, 768, PRESETS["nano-ui"].tiling)  # tokens of 32 px, 12 a side
+    shares = tokens_in([16, 384, 64, 400], tiling, 12)
+    assert shares.shape == (288,)
+    assert np.flatnonzero(shares).tolist() == [144, 145]
+    assert shares[144:146] == pytest.approx([1 / 3, 2 / 3])
+    assert not tokens_in([5, 5, 5, 9], tiling, 12).any()
+
+
+def test_a_question_knows_its_one_box(samples: SampleEncoder) -> None:
+    tiling = plan(*SIZE, samples.config.tiling)
+    asked = [samples.ask(q, SIZE, tiling, 10_000) for q in QUESTIONS]
+    assert [a.box for a in asked if a] == [
+        [10, 20, 50, 40],
+        [1, 2, 30, 9],
+        [1, 2, 3, 4],
+    ]
+    two = Question("x", "<box>1,2,3,4</box> or <box>1,2,3,5</box>?", "Yes")
+    found = samples.ask(two, SIZE, tiling, 10_000)
+    assert found is not None and found.box is None
+
+
+def test_pointing_is_a_distribution_over_the_tokens() -> None:
+    aids = Aids(width=8, patches=4)
+    chances = aids.pointing(torch.randn(3, 8), torch.randn(5, 8)).exp().sum(-1)
+    assert torch.allclose(chances, torch.ones(3), atol=1e-5)
+    read = aids.boxes("texts", torch.randn(3, 8), torch.tensor([0, 3, 1]))
+    assert read.shape == (3, 4, 8)
 
 
 def test_page_cells_take_the_class_at_their_centre() -> None:
