@@ -40,10 +40,10 @@ def _as_matrix(p: nn.Parameter) -> nn.Parameter:
 
 
 def schedule(step: int, total: int, warmup: int) -> float:
-    """Linear warm-up, constant, linear decay to 5 % over the last 30 %."""
+    """Linear warm-up, constant, linear decay to 5 % over the last half."""
     if step < warmup:
         return (step + 1) / warmup
-    return min(1.0, 0.05 + 0.95 * (total - step) / (0.3 * total))
+    return min(1.0, 0.05 + 0.95 * (total - step) / (0.5 * total))
 
 
 def update(

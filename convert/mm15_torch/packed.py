@@ -32,8 +32,9 @@ def _norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
 
 def attend(
     attn: Attention, x: Tensor, rope: tuple[Tensor, Tensor], sizes: tuple[int, int, int]
-) -> Tensor:
-    """x (B, P + K·T, D), sizes P, K, T → the same shape."""
+) -> tuple[Tensor, Tensor]:
+    """x (B, P + K·T, D), sizes P, K, T → the same shape, and how much the questions
+    look at the picture (B, C, K, G, T, P)."""
     p, k_, t = sizes
     b, length, _ = x.shape
     q, k, v = (
@@ -66,13 +67,14 @@ def attend(
     seen = seen + weights[..., p:] @ own_v
     seen = seen.view(b, c, k_, g, t, e).permute(0, 2, 4, 1, 3, 5)  # (B, K, T, C, G, E)
     out = torch.cat([first.reshape(b, p, -1), seen.reshape(b, k_ * t, -1)], dim=1)
-    return attn.o_proj(out)
+    return attn.o_proj(out), weights[..., :p].view(b, c, k_, g, t, p)
 
 
 def packed_states(
     decoder: Decoder, prefix: Tensor, questions: Tensor
-) -> list[tuple[Tensor, Tensor]]:
-    """prefix (B, P, D), questions (B, K, T, D) → both after each layer."""
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """prefix (B, P, D), questions (B, K, T, D) → both after each layer, and how much
+    the layer's questions looked at the picture (B, C, K, G, T, P)."""
     b, p, d = prefix.shape
     k, t = questions.shape[1:3]
     x = torch.cat([prefix, questions.reshape(b, k * t, d)], dim=1)
@@ -81,7 +83,8 @@ def packed_states(
     rope = rope_tables(positions, config.head_dim, config.rope_theta)
     states = []
     for layer in decoder.layers:
-        x = x + attend(layer.self_attn, layer.input_layernorm(x), rope, (p, k, t))
+        seen, look = attend(layer.self_attn, layer.input_layernorm(x), rope, (p, k, t))
+        x = x + seen
         x = x + layer.mlp(layer.post_attention_layernorm(x))
-        states.append((x[:, :p], x[:, p:].view(b, k, t, d)))
+        states.append((x[:, :p], x[:, p:].view(b, k, t, d), look))
     return states

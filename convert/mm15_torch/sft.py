@@ -5,8 +5,8 @@ features, which are computed once and kept on disk; then, with `--whole`, everyt
 over augmented pictures. Three more losses, on states inside the decoder, teach what
 answers alone teach too slowly. Visual tokens are to name the words that end in them,
 and the boxes of the line and the element that they belong to; and an answer's positions
-are to point at the visual tokens that the question is about. After that reading is
-copying and finding is matching.
+are to point and look at the visual tokens that the question is about. After that
+reading is copying and finding is matching.
 
 Run: python -m mm15_mlx.convert.mm15_torch.sft --screens DIR … --start perception.pt …
 """
@@ -45,7 +45,7 @@ from mm15_mlx.convert.mm15_torch.samples import (
     visual_words,
 )
 from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored, stored_views
-from mm15_mlx.convert.mm15_torch.targets import in_model, screen_targets, tokens_in
+from mm15_mlx.convert.mm15_torch.targets import halves_in, in_model, screen_targets
 from mm15_mlx.prompt import PromptEncoder
 from mm15_mlx.screens.questions import list_widgets, read_screen, short_questions
 from mm15_mlx.tokenizer import Tokenizer
@@ -78,7 +78,7 @@ class Trainer:
         init_locations(self.model, self.first)
         side = self.config.view_grid // self.config.connector_config.pooled_grid
         self.side = side
-        self.aids = Aids(self.config.text_config.hidden_size, side * side)
+        self.aids = Aids(self.config.text_config.hidden_size, side)
         self.step = 0
         for path in args.start:
             self._load(torch.load(path, weights_only=True))
@@ -194,13 +194,14 @@ class Trainer:
             states = packed_states(decoder, prefix, questions.to(prefix.dtype))
             picked = batch.target != NO_TARGET
             logits = decoder.logits(decoder.norm(states[-1][1][picked])).float()
-            middle, _ = states[len(states) // 2 - 1]
+            middle = states[len(states) // 2 - 1][0]
             tokens = decoder.norm(middle[:, batch.prefix == image_id])  # (B, V·Q, D)
             reading = self.reading_loss(tokens, screens)
             boxes = self.box_loss(tokens, screens, rng)
-            pointing = self.pointing_loss(*states[len(states) // 2], screens, batch)
+            pointing, looking = self.pointing_losses(states, screens, batch)
         return {"logits": logits, "target": batch.target[picked],
-                "reading": reading, "boxes": boxes, "pointing": pointing}  # fmt: skip
+                "reading": reading, "boxes": boxes,
+                "pointing": pointing, "looking": looking}  # fmt: skip
 
     def reading_loss(self, tokens: Tensor, screens: list[Screen]) -> Tensor:
         """Every word piece is named by the visual token that holds its end."""
@@ -226,7 +227,7 @@ class Trainer:
         table = table[self.first : self.first + self.count]
         found = [screen_targets(s.row, s.tiling) for s in screens]
         for kind in BOXES:
-            hidden, patch, boxes = [], [], []
+            hidden, half, boxes = [], [], []
             for b, (screen, targets) in enumerate(zip(screens, found, strict=True)):
                 canvas = getattr(targets, kind)
                 v, y, x = np.nonzero(~np.isnan(canvas[..., 0]))
@@ -236,10 +237,10 @@ class Trainer:
                 per_view = (grid // side) ** 2
                 place = v * per_view + y // side * (grid // side) + x // side
                 hidden.append(tokens[b, torch.from_numpy(place)])
-                patch.append(torch.from_numpy(y % side * side + x % side))
+                half.append(torch.from_numpy(y % side))
                 scale = self.config.coordinates.range
                 boxes.append(in_model(canvas[v, y, x], screen.tiling, scale))
-            read = self.aids.boxes(kind, torch.cat(hidden), torch.cat(patch))
+            read = self.aids.boxes(kind, torch.cat(hidden), torch.cat(half))
             logits = F.linear(read, table.to(read.dtype)).float().flatten(0, 1)
             target = torch.from_numpy(np.concatenate(boxes)).flatten()
             soft = self.loss.soft[target]
@@ -247,29 +248,50 @@ class Trainer:
             total = total + each.mean()
         return total / len(BOXES)
 
-    def pointing_loss(
-        self, prefix: Tensor, questions: Tensor, screens: list[Screen], batch: Batch
-    ) -> Tensor:
-        """Every position of an answer points at the visual tokens in the box that it is
-        about; the overview's are left out."""
+    def pointing_losses(
+        self,
+        states: list[tuple[Tensor, Tensor, Tensor]],
+        screens: list[Screen],
+        batch: Batch,
+    ) -> tuple[Tensor, Tensor]:
+        """Every position of an answer is to point at the visual tokens in the box that
+        it is about, and in the layers after that to look there: only then has the rest
+        something to copy. The first head of one group looks where the box is in the
+        upper half of a token, that of the other where it is in the lower half, and at
+        the first token of all where there is no such half. The overview is left out.
+        """
         norm, side = self.model.decoder.norm, self.config.connector_config.pooled_grid
-        image_id = self.config.prompt.image_token_id
-        total, count = torch.zeros(()), 0
+        places = (batch.prefix == self.config.prompt.image_token_id).nonzero().flatten()
+        middle = len(states) // 2
+        pointing, looking, count = torch.zeros(()), torch.zeros(()), 0
         for b, (screen, row) in enumerate(zip(screens, batch.asked, strict=True)):
             about = [(k, a.box) for k, a in enumerate(row) if a.box]
             if not about:
                 continue
-            tokens = prefix[b, batch.prefix == image_id]
-            tokens = norm(tokens[: len(screen.tiles) * side * side])
+            tiles = places[: len(screen.tiles) * side * side]
             which = torch.tensor([k for k, _ in about])
             answering = batch.target[b, which] != NO_TARGET  # (questions, T)
-            shares = np.stack([tokens_in(x, screen.tiling, side) for _, x in about])
-            times = answering.sum(1)
-            truth = torch.from_numpy(shares).repeat_interleave(times, dim=0)
-            found = self.aids.pointing(norm(questions[b, which][answering]), tokens)
-            total = total - (truth * found).sum()
-            count += len(found)
-        return total / max(count, 1)
+            found = [halves_in(x, screen.tiling, side) for _, x in about]
+            halves = torch.from_numpy(np.stack(found))  # (questions, 2, tokens)
+            halves = halves.repeat_interleave(answering.sum(1), dim=0)
+            shares = halves.sum(1)
+            shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-9)
+            prefix, questions, _ = states[middle]
+            asking = norm(questions[b, which][answering])
+            chances = self.aids.pointing(asking, norm(prefix[b, tiles]))
+            pointing = pointing - (shares * chances).sum()
+            count += len(shares)
+            most = halves.amax((1, 2), keepdim=True)
+            inside = (halves >= 0.4 * most).float()  # (N, 2, tokens)
+            nowhere = 1 - inside.amax(2)
+            for _, _, look in states[middle + 1 :]:
+                for half, heads in enumerate(look[b][:, which, 0]):  # (questions, T, P)
+                    mine = heads[answering].float()
+                    mass = (mine[:, tiles] * inside[:, half]).sum(1)
+                    mass = mass + mine[:, 0] * nowhere[:, half]
+                    looking = looking - (mass + 1e-3).log().sum()
+        heads = (len(states) - middle - 1) * states[0][2].shape[1]
+        return pointing / max(count, 1), looking / max(count * heads, 1)
 
     def train_step(self) -> dict[str, float]:
         rng = Random((self.args.seed + 1) * 1_000_003 + self.step)
@@ -277,7 +299,7 @@ class Trainer:
         out = self.run(screens, batch, rng)
         logits, target = out["logits"], out["target"]
         loss = self.loss(logits, target, torch.ones(len(target)))
-        aids = out["reading"] + out["boxes"] + out["pointing"]
+        aids = out["reading"] + out["boxes"] + out["pointing"] + out["looking"]
         total = loss + self.args.aid * aids
         factor = schedule(self.step, self.args.steps, self.args.warmup)
         update(self.trained, total, self.opts, self.args.lr * factor)
@@ -290,6 +312,7 @@ class Trainer:
             "reading": out["reading"].item(),
             "boxes": out["boxes"].item(),
             "pointing": out["pointing"].item(),
+            "looking": out["looking"].item(),
             "text": same.float().mean().item(),
             "near": near.float().mean().item() if len(near) else float("nan"),
         }

@@ -132,20 +132,26 @@ def _area(element: Row) -> float:
     return (x2 - x1) * (y2 - y1)
 
 
-def tokens_in(box: list[float], tiling: Tiling, side: int) -> np.ndarray:
-    """The share of each visual token, `side`² a tile, in a box of the picture's pixels.
+def halves_in(box: list[float], tiling: Tiling, side: int) -> np.ndarray:
+    """How much of a box of the picture's pixels lies in the upper and in the lower half
+    of each visual token, `side`² a tile: (2, tiles · side²), pixels of the canvas.
 
-    (tiles · side²,), summing to 1; all zero for a box of no area.
+    A token is as high as two lines of text, so that where a line is takes halves.
     """
     x1, y1, x2, y2 = _canvas_box(box, tiling)
     size = tiling.tile_size / side
-    low = [np.arange(n * side) * size for n in tiling.grid]
-    shares = [
-        np.clip(np.minimum(edge + size, high) - np.maximum(edge, start), 0, None)
-        for edge, start, high in zip(low, (y1, x1), (y2, x2), strict=True)
-    ]
-    area = split_tiles(np.outer(*shares), tiling.grid).reshape(-1)
-    return (area / max(area.sum(), 1e-9)).astype(np.float32)
+    rows, columns = tiling.grid
+    overlaps = []
+    for count, pitch, low, high in (
+        (rows * side * 2, size / 2, y1, y2),
+        (columns * side, size, x1, x2),
+    ):
+        start = np.arange(count) * pitch
+        reach = np.minimum(start + pitch, high) - np.maximum(start, low)
+        overlaps.append(np.clip(reach, 0, None))
+    area = split_tiles(np.outer(*overlaps), tiling.grid)  # (tiles, 2 · side, side)
+    area = area.reshape(-1, side, 2, side).transpose(2, 0, 1, 3)
+    return area.reshape(2, -1).astype(np.float32)
 
 
 def page_glyphs(classes: np.ndarray) -> np.ndarray:

@@ -31,11 +31,11 @@ from mm15_mlx.convert.mm15_torch.sft import pooled
 from mm15_mlx.convert.mm15_torch.targets import (
     ICON_OF,
     TYPE_OF,
+    halves_in,
     in_model,
     in_tiles,
     page_glyphs,
     screen_targets,
-    tokens_in,
 )
 from mm15_mlx.convert.mm15_torch.vocabulary import train
 from mm15_mlx.prompt import ImageSlot, PromptEncoder, Turn
@@ -118,6 +118,9 @@ def test_packed_questions_are_the_questions_asked_alone(samples: SampleEncoder) 
             logits = model(ids, pixels, image_id)[0, len(prefix) :]
             packed = model.decoder.logits(model.decoder.norm(states[-1][1][b, k]))
             assert torch.allclose(packed[: len(logits)], logits, atol=1e-5)
+        look = states[0][2]  # (B, C, K, G, T, P): what is left went to the question
+        assert look.shape[-1] == len(prefix)
+        assert (look.sum(-1) <= 1 + 1e-5).all() and (look[..., 0, :].sum(-1) < 1).all()
     assert (batch.target[1, 2] == NO_TARGET).all()  # the one that fills up
 
 
@@ -199,13 +202,16 @@ def test_a_box_over_the_edge_of_a_tile_ends_there_for_the_tile() -> None:
     assert in_model(targets.elements[1, 2, 5], tiling, 1000)[1] == 391
 
 
-def test_visual_tokens_share_a_box_by_area() -> None:
+def test_halves_of_visual_tokens_share_a_box() -> None:
     tiling = plan(384, 768, PRESETS["nano-ui"].tiling)  # tokens of 32 px, 12 a side
-    shares = tokens_in([16, 384, 64, 400], tiling, 12)
-    assert shares.shape == (288,)
-    assert np.flatnonzero(shares).tolist() == [144, 145]
-    assert shares[144:146] == pytest.approx([1 / 3, 2 / 3])
-    assert not tokens_in([5, 5, 5, 9], tiling, 12).any()
+    areas = halves_in([16, 404, 64, 414], tiling, 12)
+    assert areas.shape == (2, 288)
+    # 16 px of the first token and 32 of the next; rows 400 to 416 are their lower half
+    assert np.argwhere(areas).tolist() == [[1, 144], [1, 145]]
+    assert areas[1, 144:146].tolist() == [160, 320]
+    both = halves_in([0, 390, 32, 404], tiling, 12)[:, 144]
+    assert both.tolist() == [10 * 32, 4 * 32]
+    assert not halves_in([5, 5, 5, 9], tiling, 12).any()
 
 
 def test_a_question_knows_its_one_box(samples: SampleEncoder) -> None:
@@ -222,10 +228,10 @@ def test_a_question_knows_its_one_box(samples: SampleEncoder) -> None:
 
 
 def test_pointing_is_a_distribution_over_the_tokens() -> None:
-    aids = Aids(width=8, patches=4)
+    aids = Aids(width=8, rows=2)
     chances = aids.pointing(torch.randn(3, 8), torch.randn(5, 8)).exp().sum(-1)
     assert torch.allclose(chances, torch.ones(3), atol=1e-5)
-    read = aids.boxes("texts", torch.randn(3, 8), torch.tensor([0, 3, 1]))
+    read = aids.boxes("texts", torch.randn(3, 8), torch.tensor([0, 1, 1]))
     assert read.shape == (3, 4, 8)
 
 
@@ -303,6 +309,7 @@ def test_one_by_one_convolutions_are_trained_as_matrices() -> None:
 def test_schedule_warms_up_holds_and_decays() -> None:
     assert schedule(0, 1000, 100) == pytest.approx(0.01)
     assert schedule(500, 1000, 100) == 1.0
+    assert schedule(750, 1000, 100) == pytest.approx(0.525)
     assert schedule(1000, 1000, 100) == pytest.approx(0.05)
 
 
