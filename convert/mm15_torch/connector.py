@@ -95,6 +95,10 @@ class CAbstractor(nn.Module):
         self.readout = readout(config.mlp_depth, config.hidden_size, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.pooled(x))
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """What the readout reads, (B, Q², hidden)."""
         pos = self.pos_emb
         if pos.shape[1] != x.shape[1]:
             side = round(x.shape[1] ** 0.5)
@@ -103,7 +107,7 @@ class CAbstractor(nn.Module):
             )
             pos = pos.flatten(2).transpose(1, 2)
         x = self.net(square(x + pos.to(x.dtype)))
-        return self.readout(x.flatten(2).transpose(1, 2))
+        return x.flatten(2).transpose(1, 2)
 
 
 class AvgPool(nn.Module):

@@ -53,15 +53,6 @@ from mm15_mlx.tokenizer import Tokenizer
 LONGEST = 1200  # tokens of a transcription
 
 
-def pooled(model: MM15, pixels: Tensor) -> Tensor:
-    """The connector's features before its readout, (V, Q, hidden)."""
-    con = model.connector
-    x = model.encoder(pixels)
-    x = (x + con.pos_emb.to(x.dtype)).transpose(1, 2)
-    x = con.net(x.unflatten(2, (model.config.view_grid,) * 2))
-    return x.flatten(2).transpose(1, 2)
-
-
 class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -129,13 +120,17 @@ class Trainer:
             if screen.key in have:
                 self.ready[screen.tiling.grid].append(screen)
 
+    def pooled(self, pixels: Tensor) -> Tensor:
+        """The connector's features before its readout, (V, Q, hidden)."""
+        return self.model.connector.pooled(self.model.encoder(pixels))
+
     @torch.no_grad()
     def make_features(self, screen: Screen) -> np.ndarray:
         images = stored_views(screen, self.args.views, self.config)
         shown = images.astype(np.float32) / 255
         pixels = normalise(shown, self.config.vision_config)
         with torch.autocast("cpu", torch.bfloat16):
-            return pooled(self.model, pixels).half().numpy()
+            return self.pooled(pixels).half().numpy()
 
     def visual(self, screens: list[Screen], rng: Random) -> Tensor:
         """Visual tokens (V, Q, D) of all views of some screens."""
@@ -144,7 +139,7 @@ class Trainer:
             seed = np.random.default_rng(rng.getrandbits(32))
             shown = np.concatenate([augment(v[None], seed)[0] for v in views])
             pixels = normalise(shown, self.config.vision_config)
-            return self.model.connector.readout(pooled(self.model, pixels))
+            return self.model.connector.readout(self.pooled(pixels))
         kept = [np.load(self.args.features / f"{s.key}.npy") for s in screens]
         features = torch.from_numpy(np.concatenate(kept)).float()
         return self.model.connector.readout(features)

@@ -27,7 +27,6 @@ from mm15_mlx.convert.mm15_torch.samples import (
     collate,
     visual_words,
 )
-from mm15_mlx.convert.mm15_torch.sft import pooled
 from mm15_mlx.convert.mm15_torch.targets import (
     ICON_OF,
     TYPE_OF,
@@ -108,7 +107,8 @@ def test_packed_questions_are_the_questions_asked_alone(samples: SampleEncoder) 
     batch = collate(prefix, [asked, asked[:2]])  # of other lengths and numbers
     image_id = config.prompt.image_token_id
     with torch.no_grad():
-        visual = model.connector.readout(pooled(model, pixels))
+        pooled = model.connector.pooled(model.encoder(pixels))
+        visual = model.connector.readout(pooled)
         twice = torch.cat([visual, visual])
         x = model.embed_inputs(batch.prefix.expand(2, -1), twice, image_id)
         questions = model.decoder.embed_tokens(batch.ids)
