@@ -191,14 +191,23 @@ class CoordinateConfig:
 
     `tokens`: `<box>` and four location tokens `<loc_0>`…`<loc_range>`. `digits`: the
     text `[x1, y1, x2, y2]` as Ferret writes it. Both count 0…range over the original
-    picture.
+    picture. Location tokens may count over the canvas of all tiles instead: then the
+    same place in a tile is the same number, whatever the picture's proportions are.
+    Users see numbers of the picture either way.
     """
 
     format: str = "digits"  # digits | tokens
     range: int = 1000
+    frame: str = "picture"  # picture | canvas
 
     def __post_init__(self) -> None:
         _choice("coordinates.format", self.format, ("digits", "tokens"))
+        _choice("coordinates.frame", self.frame, ("picture", "canvas"))
+        if self.frame == "canvas" and self.format != "tokens":
+            raise ConfigError(
+                "coordinates.frame 'canvas' needs the format 'tokens': digits are "
+                "shown to users as the model writes them"
+            )
 
 
 @dataclass(frozen=True)
@@ -223,6 +232,11 @@ class ModelConfig:
             )
         _divides("tiling.tile_size", self.tiling.tile_size,
                  "vision_config.patch_size", self.vision_config.patch_size)  # fmt: skip
+        if self.coordinates.frame == "canvas" and self.tiling.pad_side != "end":
+            raise ConfigError(
+                "coordinates.frame 'canvas' needs tiling.pad_side 'end', not "
+                f"{self.tiling.pad_side!r}: both must begin at the same corner"
+            )
         if self.connector_config.type == "mlp":
             grid = self.view_grid**2
             if grid != self.connector_config.num_visual_tokens:
@@ -315,9 +329,10 @@ _TEXT_3B_MOE = dataclasses.replace(
 _NANO_UI = ModelConfig(
     vision_config=VisionConfig(
         hidden_size=256, intermediate_size=1024, num_hidden_layers=6,
-        num_attention_heads=4, patch_size=16, image_size=384,  # 24² → 12²: exact 2 × 2
+        num_attention_heads=4, patch_size=24, image_size=480,
     ),
-    connector_config=ConnectorConfig(hidden_size=512),
+    # 20² of a phone's width: a visual token is as high as one line of text.
+    connector_config=ConnectorConfig(hidden_size=512, num_visual_tokens=400),
     text_config=TextConfig(
         hidden_size=384, intermediate_size=1024, num_hidden_layers=5,
         num_attention_heads=6, num_key_value_heads=2, head_dim=64, vocab_size=2304,
@@ -325,8 +340,8 @@ _NANO_UI = ModelConfig(
         # Tied, an input is a tenth of a visual token's size and drowns beside it.
         tie_word_embeddings=False,
     ),
-    tiling=TilingConfig(tile_size=384, n_min=1, n_max=4),
-    coordinates=CoordinateConfig(format="tokens"),
+    tiling=TilingConfig(tile_size=480, n_min=1, n_max=4),
+    coordinates=CoordinateConfig(format="tokens", frame="canvas"),
 )  # fmt: skip
 
 PRESETS: dict[str, ModelConfig] = {

@@ -18,7 +18,7 @@ from mm15_mlx.grounding import Box, Point, asked_label, parse_answer
 from mm15_mlx.images import ImageLike
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Prepared, Processor, Prompt, TiledPicture
-from mm15_mlx.prompt import AnswerDecoder
+from mm15_mlx.prompt import WHOLE, AnswerDecoder, reach
 
 VIEWS_AT_ONCE = 4
 Sampler = Callable[[mx.array], mx.array]
@@ -173,7 +173,11 @@ def decode(
     timings.prefill_s = time.perf_counter() - begin
     timings.first_token_s = time.perf_counter() - start
 
-    answer = AnswerDecoder(processor.tokenizer)
+    coordinates = processor.config.coordinates
+    covered = WHOLE
+    if prepared.images:
+        covered = reach(coordinates, prepared.images[prepared.subject].tiling)
+    answer = AnswerDecoder(processor.tokenizer, coordinates, covered)
     limit = model.config.text_config.max_position_embeddings - len(prepared.ids)
     budget = min(options.max_tokens, limit)
     count = 0

@@ -40,9 +40,10 @@ class Point:
     norm: tuple[int, int]
 
 
-def to_model(values: Sequence[float], size: Size, scale: int) -> Region:
-    """Pixels of a picture of `size` → whole numbers of 0…scale."""
-    return Region(tuple(round(v * scale / size[i % 2]) for i, v in enumerate(values)))
+def to_model(values: Sequence[float], size: Size, scale: int, image: int = 0) -> Region:
+    """Pixels of picture `image`, of `size` → whole numbers of 0…scale."""
+    shares = (round(v * scale / size[i % 2]) for i, v in enumerate(values))
+    return Region(tuple(shares), image)
 
 
 def to_pixels(values: Sequence[int], size: Size, scale: int) -> tuple[float, ...]:
@@ -107,7 +108,7 @@ def _read(
         )
     limits = (width, height)
     clipped = [min(max(v, 0.0), limits[i % 2]) for i, v in enumerate(values)]
-    return to_model(clipped, (width, height), scale)
+    return to_model(clipped, (width, height), scale, image)
 
 
 # --- what models answer ----------------------------------------------------------

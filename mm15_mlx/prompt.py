@@ -31,9 +31,10 @@ class ImageSlot:
 
 @dataclass(frozen=True)
 class Region:
-    """A box (4 values) or a point (2), in the model's own 0…range coordinates."""
+    """A box (4 values) or a point (2) in picture `image`, in 0…range of it."""
 
     values: tuple[int, ...]
+    image: int = 0
 
     @property
     def kind(self) -> str:
@@ -106,14 +107,27 @@ def turn_pieces(turns: Sequence[Turn], config: PromptConfig) -> Iterator[Piece]:
         yield Special(config.assistant_start)
 
 
-def region_pieces(region: Region, config: CoordinateConfig) -> Iterator[Piece]:
-    """`tokens`: `<box>` and a token per number; `digits`: the text `[x1, y1, …]`."""
+WHOLE = (1.0, 1.0)
+
+
+def reach(config: CoordinateConfig, tiling: Tiling) -> tuple[float, float]:
+    """How much of the model's frame the picture covers, across and down."""
+    return tiling.reach if config.frame == "canvas" else WHOLE
+
+
+def region_pieces(
+    region: Region, config: CoordinateConfig, covered: tuple[float, float] = WHOLE
+) -> Iterator[Piece]:
+    """`tokens`: `<box>` and a token per number; `digits`: the text `[x1, y1, …]`.
+
+    covered: the `reach` of the region's picture.
+    """
     if config.format == "digits":
         yield "[" + ", ".join(str(v) for v in region.values) + "]"
         return
     yield Special(f"<{region.kind}>")
-    for value in region.values:
-        yield Special(f"<loc_{value}>")
+    for k, value in enumerate(region.values):
+        yield Special(f"<loc_{round(value * covered[k % 2])}>")
     yield Special(f"</{region.kind}>")
 
 
@@ -156,10 +170,12 @@ class PromptEncoder:
                 return [self.tokenizer.special(name)]
             case ImageSlot(index):
                 return self.image_ids(index, tilings[index])
-            case Region():
+            case Region(_, image):
+                config = self.config.coordinates
+                covered = reach(config, tilings[image]) if tilings else WHOLE
                 return [
                     i
-                    for part in region_pieces(piece, self.config.coordinates)
+                    for part in region_pieces(piece, config, covered)
                     for i in self.piece_ids(part, tilings)
                 ]
 
@@ -181,11 +197,19 @@ class PromptEncoder:
 class AnswerDecoder:
     """Tokens of an answer → text as they come; regions read `[x1, y1, x2, y2]`.
 
+    They count 0…range over the picture, whose `reach` in the frame is `covered`.
     Text is held back while it ends in the middle of a UTF-8 character.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        config: CoordinateConfig,
+        covered: tuple[float, float] = WHOLE,
+    ) -> None:
         self.tokenizer = tokenizer
+        self.limit = config.range
+        self.covered = covered
         self.text = ""
         self._pending: list[int] = []
         self._done = 0  # characters of the pending tokens' text already given out
@@ -205,7 +229,9 @@ class AnswerDecoder:
         elif name in ("</box>", "</point>"):
             new += self._out("]")
         elif name.startswith("<loc_"):
-            new += self._out((", " if self._numbers else "") + name[5:-1])
+            number = round(int(name[5:-1]) / self.covered[self._numbers % 2])
+            comma = ", " if self._numbers else ""
+            new += self._out(f"{comma}{min(number, self.limit)}")
             self._numbers += 1
         return new
 

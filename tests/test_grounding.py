@@ -64,7 +64,7 @@ def test_numbers_survive_pixels(side: int, scale: int, data: st.DataObject) -> N
 def test_markup_becomes_regions() -> None:
     text = "Is <box>100,50,200.5,250</box> like <point image=1> 20 , 40 </point>?"
     assert split_regions(text, SIZES, 1000) == [
-        "Is ", Region((100, 100, 200, 500)), " like ", Region((100, 100)), "?",
+        "Is ", Region((100, 100, 200, 500)), " like ", Region((100, 100), 1), "?",
     ]  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_markup_alone_and_text_alone() -> None:
 
 def test_markup_without_a_number_is_about_the_given_picture() -> None:
     text = "<box>0,0,100,100</box>"
-    assert split_regions(text, SIZES, 1000, image=1) == [Region((0, 0, 500, 250))]
+    assert split_regions(text, SIZES, 1000, image=1) == [Region((0, 0, 500, 250), 1)]
     first = split_regions(text.replace("box>0", "box image=0>0"), SIZES, 1000, image=1)
     assert first == [Region((0, 0, 100, 200))]
 

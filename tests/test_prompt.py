@@ -89,6 +89,31 @@ def test_regions_as_tokens(encoder: PromptEncoder, tokenizer: Tokenizer) -> None
     ]  # fmt: skip
 
 
+def test_regions_over_the_canvas_of_the_tiles(
+    encoder: PromptEncoder, tokenizer: Tokenizer
+) -> None:
+    canvas = dataclasses.replace(encoder.config.coordinates, frame="canvas")
+    config = dataclasses.replace(encoder.config, coordinates=canvas)
+    two = plan(84, 126, TilingConfig(tile_size=84, n_min=1, n_max=2))
+    assert two.reach == (1.0, 0.75)  # 126 of 168 pixels down
+    whole = plan(84, 84, TilingConfig(tile_size=84, n_min=1, n_max=2))
+    asked = [
+        ImageSlot(0),
+        ImageSlot(1),
+        Region((100, 200, 300, 1000)),
+        Region((5, 8), 1),
+    ]
+    ids = PromptEncoder(config, tokenizer).encode(ask(*asked), [two, whole])
+    assert ids[-12:] == [
+        BOX, LOC + 100, LOC + 150, LOC + 300, LOC + 750, BOX_END,
+        POINT, LOC + 5, LOC + 8, POINT_END, END, ASSISTANT,
+    ]  # fmt: skip
+    answer = AnswerDecoder(tokenizer, canvas, two.reach)
+    tokens = [BOX, LOC + 100, LOC + 150, LOC + 300, LOC + 990, BOX_END]
+    # what lies below the picture is shown at its lower edge
+    assert "".join(answer.add(t) for t in tokens) == "[100, 200, 300, 1000]"
+
+
 def test_regions_as_digits(encoder: PromptEncoder, tokenizer: Tokenizer) -> None:
     digits = dataclasses.replace(
         encoder.config,
@@ -231,9 +256,11 @@ def test_tokenizer_of_another_model(
 
 
 @pytest.fixture
-def stream(tokenizer: Tokenizer) -> Callable[[Sequence[int]], list[str]]:
+def stream(
+    tokenizer: Tokenizer, ui_config: ModelConfig
+) -> Callable[[Sequence[int]], list[str]]:
     def run(tokens: Sequence[int]) -> list[str]:
-        decoder = AnswerDecoder(tokenizer)
+        decoder = AnswerDecoder(tokenizer, ui_config.coordinates)
         pieces = [decoder.add(t) for t in tokens] + [decoder.finish()]
         assert "".join(pieces) == decoder.text
         return pieces

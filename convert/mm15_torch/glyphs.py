@@ -23,7 +23,8 @@ CHARACTERS = (
 CLASS_OF = {c: i + 1 for i, c in enumerate(CHARACTERS)}
 NUM_CLASSES = len(CHARACTERS) + 1
 
-SIDE = 384
+SIDE = 480
+POINT = 1.25  # pixels of a point, as where a tile is as wide as a phone
 OVERSAMPLING = 3
 FAMILIES = {  # share of lines drawn in each: the two system fonts come first
     "inter/Inter-{}.otf": (35, ("Regular", "Medium", "SemiBold", "Bold")),
@@ -131,7 +132,7 @@ def make_page(
         size = rng.choices([10.5, 12, 13, 14, 15, 16, 17, 20, 24, 30],
                            [2, 8, 10, 14, 12, 14, 14, 6, 3, 1])[0]  # fmt: skip
         font = ImageFont.truetype(
-            str(path), round(size * scale), layout_engine=ImageFont.Layout.BASIC
+            str(path), round(size * POINT * scale), layout_engine=ImageFont.Layout.BASIC
         )
         cap = -font.getbbox("H", anchor="ls")[1]
         height = round(cap * rng.uniform(1.6, 2.6))

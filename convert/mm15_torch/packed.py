@@ -7,6 +7,9 @@ B pictures, P tokens of the picture's prefix, K questions of T tokens, H query h
 G query heads to each of the C key/value heads, E head width, D width.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,11 +21,65 @@ from mm15_mlx.convert.mm15_torch.decoder import (
     rotate,
 )
 
+BLOCK = 384  # tokens of the picture that ask at a time: later keys are not computed
 
-def _causal(scores: Tensor, length: int, groups: int) -> Tensor:
-    """Scores (…, G · length, length) without the keys that come after their query."""
-    future = torch.ones(length, length, dtype=torch.bool).triu(1).repeat(groups, 1)
-    return scores.masked_fill(future, torch.finfo(scores.dtype).min)
+
+class Attend(torch.autograd.Function):
+    """softmax(q kᵀ) v and each row's log-sum-exp, so that two can be merged.
+
+    What automatic differentiation would do takes twice the time on a CPU: it turns the
+    large weights around for the gradient of v, and passes over them again and again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """q (N, R, E), k and v (N, S, E), hidden (R, S) true where q must not look →
+        (N, R, E) and (N, R, 1), the latter float32."""
+        weights = q @ k.transpose(1, 2)  # (N, R, S)
+        if hidden is not None:
+            weights.masked_fill_(hidden, torch.finfo(weights.dtype).min)
+        peak = weights.amax(-1, keepdim=True)
+        weights.sub_(peak).exp_()
+        total = weights.sum(-1, keepdim=True).float()
+        out = (weights @ v / total).to(q.dtype)
+        ctx.save_for_backward(q, k, v, weights, total, out)
+        return out, total.log() + peak
+
+    @staticmethod
+    def backward(
+        ctx: Any, d_out: Tensor, d_log: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, k, v, weights, total, out = ctx.saved_tensors
+        each = (d_out / total).to(v.dtype)
+        row = (d_log - (d_out * out).sum(-1, keepdim=True)) / total
+        scores = each @ v.transpose(1, 2)
+        scores.add_(row.to(scores.dtype)).mul_(weights)
+        d_k = (q.transpose(1, 2) @ scores).transpose(1, 2)
+        d_v = (each.transpose(1, 2) @ weights).transpose(1, 2)
+        return scores @ k, d_k, d_v, None
+
+
+def future(length: int, groups: int, start: int = 0) -> Tensor:
+    """(G · length, start + length), true where a key comes after the query."""
+    later = torch.ones(length, start + length, dtype=torch.bool).triu(start + 1)
+    return later.repeat(groups, 1)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the first head of each group makes of the picture, question by question."""
+
+    queries: Tensor  # (B, C, K, T, E)
+    keys: Tensor  # (B, C, P, E)
+    total: Tensor  # (B, C, K, T), log-sum-exp over picture and question
+
+    def weights(self, picture: int, which: Tensor, answering: Tensor) -> Tensor:
+        """(C, N, P) of the N positions `answering` (Q, T) in Q questions `which`."""
+        rows = self.queries[picture][:, which][:, answering]  # (C, N, E)
+        scores = (rows @ self.keys[picture].transpose(1, 2)).float()
+        return (scores - self.total[picture][:, which][:, answering][..., None]).exp()
 
 
 def _norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
@@ -32,9 +89,9 @@ def _norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
 
 def attend(
     attn: Attention, x: Tensor, rope: tuple[Tensor, Tensor], sizes: tuple[int, int, int]
-) -> tuple[Tensor, Tensor]:
-    """x (B, P + K·T, D), sizes P, K, T → the same shape, and how much the questions
-    look at the picture (B, C, K, G, T, P)."""
+) -> tuple[Tensor, Look]:
+    """x (B, P + K·T, D), sizes P, K, T → the same shape, and how the questions look at
+    the picture."""
     p, k_, t = sizes
     b, length, _ = x.shape
     q, k, v = (
@@ -47,34 +104,44 @@ def attend(
     q, k = rotate(q, *rope), rotate(k, *rope)
     q = q * attn.head_dim**-0.5
     c, e = k.shape[1], attn.head_dim
-    g = q.shape[1] // c
-    q = q.view(b, c, g, length, e)
-    keys, values = k[:, :, :p], v[:, :, :p]  # (B, C, P, E)
+    g, n = q.shape[1] // c, b * c
+    q = q.reshape(n, g, length, e)
+    keys, values = (y[:, :, :p].reshape(n, p, e) for y in (k, v))
 
-    mine = q[:, :, :, :p].reshape(b, c, g * p, e)
-    scores = _causal(mine @ keys.transpose(2, 3), p, g)
-    weights = scores.softmax(-1, dtype=scores.dtype)
-    first = (weights @ values).view(b, c * g, p, e).transpose(1, 2)
+    blocks = []
+    for i in range(0, p, BLOCK):
+        end = min(i + BLOCK, p)
+        mine = q[:, :, i:end].reshape(n, -1, e)
+        later = future(end - i, g, i)
+        seen, _ = Attend.apply(mine, keys[:, :end], values[:, :end], later)
+        blocks.append(seen.view(b, c * g, end - i, e))
+    first = torch.cat(blocks, dim=2).transpose(1, 2)  # (B, P, H, E)
 
-    ask = q[:, :, :, p:].reshape(b, c, g, k_, t, e).transpose(2, 3)
-    ask = ask.reshape(b, c, k_, g * t, e)
-    own_k, own_v = (y[:, :, p:].reshape(b, c, k_, t, e) for y in (k, v))
-    to_picture = ask.view(b, c, k_ * g * t, e) @ keys.transpose(2, 3)
-    to_self = _causal(ask @ own_k.transpose(3, 4), t, g)  # (B, C, K, G·T, T)
-    scores = torch.cat([to_picture.view(b, c, k_, g * t, p), to_self], dim=-1)
-    weights = scores.softmax(-1, dtype=scores.dtype)
-    seen = (weights[..., :p].reshape(b, c, k_ * g * t, p) @ values).view_as(ask)
-    seen = seen + weights[..., p:] @ own_v
-    seen = seen.view(b, c, k_, g, t, e).permute(0, 2, 4, 1, 3, 5)  # (B, K, T, C, G, E)
-    out = torch.cat([first.reshape(b, p, -1), seen.reshape(b, k_ * t, -1)], dim=1)
-    return attn.o_proj(out), weights[..., :p].view(b, c, k_, g, t, p)
+    ask = q[:, :, p:].reshape(n, g, k_, t, e).transpose(1, 2)  # (N, K, G, T, E)
+    own_k, own_v = (y[:, :, p:].reshape(n * k_, t, e) for y in (k, v))
+    seen, total = Attend.apply(ask.reshape(n, -1, e), keys, values, None)
+    own, own_total = Attend.apply(
+        ask.reshape(n * k_, g * t, e), own_k, own_v, future(t, g)
+    )
+    total, own_total = (y.view(n, k_, g, t, 1) for y in (total, own_total))
+    both = torch.logaddexp(total, own_total)
+    seen, own = (y.view(n, k_, g, t, e) for y in (seen, own))
+    out = seen * (total - both).exp() + own * (own_total - both).exp()
+    out = out.to(x.dtype).view(b, c, k_, g, t, e).permute(0, 2, 4, 1, 3, 5)
+    look = Look(
+        ask.view(b, c, k_, g, t, e)[:, :, :, 0],
+        keys.view(b, c, p, e),
+        both.view(b, c, k_, g, t)[:, :, :, 0],
+    )
+    packed = [first.reshape(b, p, -1), out.reshape(b, k_ * t, -1)]
+    return attn.o_proj(torch.cat(packed, dim=1)), look
 
 
 def packed_states(
     decoder: Decoder, prefix: Tensor, questions: Tensor
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """prefix (B, P, D), questions (B, K, T, D) → both after each layer, and how much
-    the layer's questions looked at the picture (B, C, K, G, T, P)."""
+) -> list[tuple[Tensor, Tensor, Look]]:
+    """prefix (B, P, D), questions (B, K, T, D) → both after each layer, and how the
+    layer's questions looked at the picture."""
     b, p, d = prefix.shape
     k, t = questions.shape[1:3]
     x = torch.cat([prefix, questions.reshape(b, k * t, d)], dim=1)

@@ -238,10 +238,13 @@ class Trainer:
         self.pages = Pages(args.pages)
         self.screens = Screens(args.screens, self.config)
         self.step = 0
+        known: set[str] = set()
         if args.start and not args.out.exists():
             state = torch.load(args.start, weights_only=True)["model"]
-            part = {k: v for k, v in state.items() if k.startswith("encoder.")}
-            self.model.load_state_dict({**self.model.state_dict(), **part})
+            own = self.model.state_dict()
+            part = {k: v for k, v in state.items() if k in own}
+            self.model.load_state_dict({**own, **part})
+            known = set(part)
         self.opts = optimizers(self.model, args.lr)
         if args.out.exists():
             state = torch.load(args.out, weights_only=True)
@@ -249,7 +252,7 @@ class Trainer:
             for opt, kept in zip(self.opts, state["optimizers"], strict=True):
                 opt.load_state_dict(kept)
             self.step = state["step"]
-        else:
+        elif "connector.pos_emb" not in known:
             with torch.no_grad():
                 pixels, _ = self.tiles(np.random.default_rng(0))
                 init_positions(self.model, self.model.patches(pixels, 0, 0))
@@ -350,12 +353,14 @@ def main() -> None:
     parser.add_argument("--pages", type=Path, required=True)
     parser.add_argument("--screens", type=Path, nargs="+", required=True)
     parser.add_argument("--views", type=Path, required=True, help="where they are kept")
-    parser.add_argument("--start", type=Path, help="a checkpoint with an encoder")
+    parser.add_argument(
+        "--start", type=Path, help="a checkpoint whose parts are taken over"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--warmup", type=int, default=60)
-    parser.add_argument("--crops", type=int, default=64)
-    parser.add_argument("--side", type=int, default=128, help="pixels of a crop")
+    parser.add_argument("--crops", type=int, default=48)
+    parser.add_argument("--side", type=int, default=144, help="pixels of a crop")
     parser.add_argument("--tiles", type=int, default=8)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--save-every", type=int, default=200)

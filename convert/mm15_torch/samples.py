@@ -61,9 +61,11 @@ class SampleEncoder:
         self.config = config
         self.encoder = encoder
 
-    def answer_ids(self, answer: str, size: tuple[int, int]) -> list[int]:
+    def answer_ids(
+        self, answer: str, size: tuple[int, int], tiling: Tiling
+    ) -> list[int]:
         parts = split_regions(answer, [size], self.config.coordinates.range)
-        ids = [i for p in parts for i in self.encoder.piece_ids(p, [])]
+        ids = [i for p in parts for i in self.encoder.piece_ids(p, [tiling])]
         return [*ids, self.encoder.end_id]
 
     def question_ids(
@@ -85,7 +87,7 @@ class SampleEncoder:
     ) -> Asked | None:
         """The question with its answer, or nothing where they exceed `limit` tokens."""
         _, asked = self.question_ids(question.prompt, size, tiling)
-        answer = self.answer_ids(question.answer, size)
+        answer = self.answer_ids(question.answer, size, tiling)
         if len(asked) + len(answer) - 1 > limit:
             return None
         target = [NO_TARGET] * (len(asked) - 1) + answer

@@ -1,8 +1,7 @@
 """Trains `nano-ui` on questions about whole screens, encoder and connector given.
 
-First the decoder and the connector's readout alone, over the connector's pooled
-features, which are computed once and kept on disk; then, with `--whole`, everything
-over augmented pictures. Three more losses, on states inside the decoder, teach what
+First the decoder and the connector's readout alone; then, with `--whole`, every part.
+Three more losses, on states inside the decoder, teach what
 answers alone teach too slowly. Visual tokens are to name the words that end in them,
 and the boxes of the line and the element that they belong to; and an answer's positions
 are to point and look at the visual tokens that the question is about. After that
@@ -34,7 +33,7 @@ from mm15_mlx.convert.mm15_torch.optimizing import (
     schedule,
     update,
 )
-from mm15_mlx.convert.mm15_torch.packed import packed_states
+from mm15_mlx.convert.mm15_torch.packed import Look, packed_states
 from mm15_mlx.convert.mm15_torch.perception import augment, normalise
 from mm15_mlx.convert.mm15_torch.samples import (
     NO_TARGET,
@@ -44,7 +43,7 @@ from mm15_mlx.convert.mm15_torch.samples import (
     collate,
     visual_words,
 )
-from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored, stored_views
+from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored_views
 from mm15_mlx.convert.mm15_torch.targets import halves_in, in_model, screen_targets
 from mm15_mlx.prompt import PromptEncoder
 from mm15_mlx.screens.questions import list_widgets, read_screen, short_questions
@@ -111,38 +110,23 @@ class Trainer:
     # -- data ------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """The screens whose pictures (or features) are there, by grid."""
+        """The screens by grid: pictures of one batch are tiled alike."""
         self.screens.refresh()
-        folder = self.args.views if self.args.whole else self.args.features
-        have = {p.stem for p in folder.glob("*.npy")}
         self.ready = defaultdict(list)
         for screen in self.screens.items:
-            if screen.key in have:
-                self.ready[screen.tiling.grid].append(screen)
-
-    def pooled(self, pixels: Tensor) -> Tensor:
-        """The connector's features before its readout, (V, Q, hidden)."""
-        return self.model.connector.pooled(self.model.encoder(pixels))
-
-    @torch.no_grad()
-    def make_features(self, screen: Screen) -> np.ndarray:
-        images = stored_views(screen, self.args.views, self.config)
-        shown = images.astype(np.float32) / 255
-        pixels = normalise(shown, self.config.vision_config)
-        with torch.autocast("cpu", torch.bfloat16):
-            return self.pooled(pixels).half().numpy()
+            self.ready[screen.tiling.grid].append(screen)
 
     def visual(self, screens: list[Screen], rng: Random) -> Tensor:
         """Visual tokens (V, Q, D) of all views of some screens."""
-        if self.args.whole:
-            views = [stored_views(s, self.args.views, self.config) for s in screens]
-            seed = np.random.default_rng(rng.getrandbits(32))
-            shown = np.concatenate([augment(v[None], seed)[0] for v in views])
-            pixels = normalise(shown, self.config.vision_config)
-            return self.model.connector.readout(self.pooled(pixels))
-        kept = [np.load(self.args.features / f"{s.key}.npy") for s in screens]
-        features = torch.from_numpy(np.concatenate(kept)).float()
-        return self.model.connector.readout(features)
+        views = [stored_views(s, self.args.views, self.config) for s in screens]
+        seed = np.random.default_rng(rng.getrandbits(32))
+        size = self.config.tiling.tile_size  # all views of a screen as one picture
+        tall = [augment(v.reshape(1, -1, size, 3), seed)[0] for v in views]
+        shown = np.concatenate(tall).reshape(-1, size, size, 3)
+        pixels = normalise(shown, self.config.vision_config)
+        with torch.set_grad_enabled(self.args.whole and torch.is_grad_enabled()):
+            pooled = self.model.connector.pooled(self.model.encoder(pixels))
+        return self.model.connector.readout(pooled)
 
     def asked(self, screen: Screen, rng: Random, long: bool, limit: int) -> list[Asked]:
         row = screen.row
@@ -245,7 +229,7 @@ class Trainer:
 
     def pointing_losses(
         self,
-        states: list[tuple[Tensor, Tensor, Tensor]],
+        states: list[tuple[Tensor, Tensor, Look]],
         screens: list[Screen],
         batch: Batch,
     ) -> tuple[Tensor, Tensor]:
@@ -280,12 +264,12 @@ class Trainer:
             inside = (halves >= 0.4 * most).float()  # (N, 2, tokens)
             nowhere = 1 - inside.amax(2)
             for _, _, look in states[middle + 1 :]:
-                for half, heads in enumerate(look[b][:, which, 0]):  # (questions, T, P)
-                    mine = heads[answering].float()
+                for half, mine in enumerate(look.weights(b, which, answering)):
                     mass = (mine[:, tiles] * inside[:, half]).sum(1)
                     mass = mass + mine[:, 0] * nowhere[:, half]
                     looking = looking - (mass + 1e-3).log().sum()
-        heads = (len(states) - middle - 1) * states[0][2].shape[1]
+        groups = self.config.text_config.num_key_value_heads
+        heads = (len(states) - middle - 1) * groups
         return pointing / max(count, 1), looking / max(count * heads, 1)
 
     def train_step(self) -> dict[str, float]:
@@ -314,11 +298,6 @@ class Trainer:
 
     def train(self) -> Iterator[dict[str, float]]:
         args, mean = self.args, {}
-        if args.only_features:
-            for screen in self.screens.items[args.part :: args.parts]:
-                path = args.features / f"{screen.key}.npy"
-                stored(path, lambda s=screen: self.make_features(s))
-            return
         self.refresh()
         yield {"screens": sum(map(len, self.ready.values()))}
         started, since = time.time(), self.step
@@ -346,7 +325,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--screens", type=Path, nargs="+", required=True)
     parser.add_argument("--views", type=Path, required=True, help="where they are kept")
-    parser.add_argument("--features", type=Path, help="where they are kept")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument(
         "--start",
@@ -356,9 +334,6 @@ def main() -> None:
         help="earlier checkpoints, in order",
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only-features", action="store_true")
-    parser.add_argument("--part", type=int, default=0, help="of --parts, from 0")
-    parser.add_argument("--parts", type=int, default=1)
     parser.add_argument(
         "--balance", action="store_true", help="scale visual tokens to size 1 first"
     )
@@ -381,8 +356,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.features:
-        args.features.mkdir(parents=True, exist_ok=True)
     with args.out.with_suffix(".jsonl").open("a") as log:
         for row in Trainer(args).train():
             log.write(json.dumps(row) + "\n")

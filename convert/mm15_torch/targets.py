@@ -1,6 +1,6 @@
 """What every patch of every tile shows, from a screen's row: the dense targets.
 
-V tiles, P patches a side. A cell is 8 × 4 px: two rows and four columns to a patch.
+V tiles, P patches a side. A cell is 8 × 4 px: three rows and six columns to a patch.
 Boxes are in pixels of the canvas, NaN where a patch belongs to nothing.
 """
 
@@ -17,7 +17,7 @@ from mm15_mlx.tiling import Tiling
 from mm15_mlx.ui import ELEMENT_TYPES
 
 PATCH = PRESETS["nano-ui"].vision_config.patch_size
-CELLS_Y, CELLS_X = 2, 4  # cells in one patch
+CELLS_Y, CELLS_X = 3, 6  # cells in one patch
 CELL_H, CELL_W = PATCH // CELLS_Y, PATCH // CELLS_X
 
 TYPE_OF = {name: i + 1 for i, name in enumerate(ELEMENT_TYPES)}
@@ -78,11 +78,8 @@ def in_tiles(boxes: np.ndarray, tiling: Tiling) -> np.ndarray:
 
 
 def in_model(boxes: np.ndarray, tiling: Tiling, scale: int) -> np.ndarray:
-    """Boxes of `Targets` as whole numbers 0…scale of the picture, (…, 4)."""
-    x1, y1 = tiling.tiles.to_picture(boxes[..., 0], boxes[..., 1])
-    x2, y2 = tiling.tiles.to_picture(boxes[..., 2], boxes[..., 3])
-    size = np.array([tiling.tiles.width, tiling.tiles.height] * 2)
-    shares = np.stack([x1, y1, x2, y2], -1) / size
+    """Boxes of `Targets` as whole numbers 0…scale of the canvas, (…, 4)."""
+    shares = boxes / np.array(tiling.tiles.canvas * 2)
     return np.clip(np.nan_to_num(shares * scale), 0, scale).round().astype(np.int64)
 
 
@@ -136,7 +133,7 @@ def halves_in(box: list[float], tiling: Tiling, side: int) -> np.ndarray:
     """How much of a box of the picture's pixels lies in the upper and in the lower half
     of each visual token, `side`² a tile: (2, tiles · side²), pixels of the canvas.
 
-    A token is as high as two lines of text, so that where a line is takes halves.
+    Lines lie where they want, so that where one is takes halves of tokens.
     """
     x1, y1, x2, y2 = _canvas_box(box, tiling)
     size = tiling.tile_size / side

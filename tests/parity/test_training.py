@@ -12,7 +12,7 @@ from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.optimizing import optimizers, schedule, update
-from mm15_mlx.convert.mm15_torch.packed import packed_states
+from mm15_mlx.convert.mm15_torch.packed import Attend, future, packed_states
 from mm15_mlx.convert.mm15_torch.perception import (
     Heads,
     Perception,
@@ -89,7 +89,7 @@ def test_a_question_is_what_a_user_would_ask(samples: SampleEncoder) -> None:
     turn = Turn("user", [ImageSlot(0), QUESTIONS[0].prompt])
     prompt = samples.encoder.encode([turn], [tiling])
     assert (prefix + asked.ids)[: len(prompt)] == prompt
-    answer = samples.answer_ids(QUESTIONS[0].answer, SIZE)
+    answer = samples.answer_ids(QUESTIONS[0].answer, SIZE, tiling)
     assert [t for t in asked.target if t != NO_TARGET] == answer
     # where the prompt ends, the answer's first token is to be predicted
     assert asked.target[len(prompt) - len(prefix) - 1] == answer[0]
@@ -118,10 +118,34 @@ def test_packed_questions_are_the_questions_asked_alone(samples: SampleEncoder) 
             logits = model(ids, pixels, image_id)[0, len(prefix) :]
             packed = model.decoder.logits(model.decoder.norm(states[-1][1][b, k]))
             assert torch.allclose(packed[: len(logits)], logits, atol=1e-5)
-        look = states[0][2]  # (B, C, K, G, T, P): what is left went to the question
-        assert look.shape[-1] == len(prefix)
-        assert (look.sum(-1) <= 1 + 1e-5).all() and (look[..., 0, :].sum(-1) < 1).all()
+        # what a position does not give to the picture it gives to its question
+        first = torch.zeros(2, batch.ids.shape[2], dtype=torch.bool)
+        first[:, 0] = True
+        look = states[0][2].weights(0, torch.tensor([0, 1]), first)
+        assert look.shape == (config.text_config.num_key_value_heads, 2, len(prefix))
+        assert (look.sum(-1) < 1).all() and (look.sum(-1) > 0).all()
     assert (batch.target[1, 2] == NO_TARGET).all()  # the one that fills up
+
+
+@torch.enable_grad()
+def test_attention_is_what_torch_makes_of_it_with_its_gradients() -> None:
+    for hidden in (None, future(6, 2, 3)):  # 2 heads × 6 queries, 9 keys
+        q = torch.randn(3, 12, 8, requires_grad=True)
+        k, v = (torch.randn(3, 9, 8, requires_grad=True) for _ in range(2))
+        out, log = Attend.apply(q, k, v, hidden)
+        scores = q @ k.transpose(1, 2)
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, -torch.inf)
+        plain = scores.softmax(-1) @ v, scores.logsumexp(-1, keepdim=True)
+        weights = torch.randn_like(out), torch.randn_like(log)
+        found, expected = (
+            torch.autograd.grad(
+                sum((x * w).sum() for x, w in zip(y, weights, strict=True)), (q, k, v)
+            )
+            for y in ((out, log), plain)
+        )
+        for a, b in zip((out, log, *found), (*plain, *expected), strict=True):
+            assert torch.allclose(a, b, atol=1e-5)
 
 
 def test_a_question_beyond_the_limit_is_left_out(samples: SampleEncoder) -> None:
@@ -166,52 +190,61 @@ def test_near_locations_start_near(config: ModelConfig) -> None:
 
 
 def test_every_patch_is_to_name_what_it_shows() -> None:
-    tiling = plan(384, 768, PRESETS["nano-ui"].tiling)  # two tiles, scale 1
+    tiling = plan(480, 960, PRESETS["nano-ui"].tiling)  # two tiles, scale 1
     assert tiling.grid == (2, 1)
-    line = {"text": "ab", "box": [32, 392, 48, 408], "edges": [32, 40, 48]}
+    line = {"text": "ab", "box": [40, 496, 56, 512], "edges": [40, 48, 56]}
     row = {
         "texts": [line],
         "elements": [
-            {"type": "button", "icon": "", "box": [16, 384, 80, 432]},
-            {"type": "icon", "icon": "search", "box": [16, 384, 32, 400]},
+            {"type": "button", "icon": "", "box": [24, 480, 120, 552]},
+            {"type": "icon", "icon": "search", "box": [24, 480, 48, 504]},
         ],
     }
     targets = screen_targets(row, tiling)
     assert not targets.glyphs[0].any() and not targets.types[0].any()
-    # characters of 8 × 16 px: two cells wide, two high, across two patches
-    assert targets.glyphs[1, 0, 2].tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
-    assert targets.glyphs[1, 1, 2].tolist() == [1, 1, 2, 2, 0, 0, 0, 0]
+    # characters of 8 × 16 px: two cells wide, two high, across four patches
+    cells = targets.glyphs[1, 0, 1].reshape(3, 6)
+    assert cells.tolist() == [[0] * 6, [0] * 6, [0, 0, 0, 0, 1, 1]]
+    assert targets.glyphs[1, 1, 2].reshape(3, 6)[:, 0].tolist() == [2, 0, 0]
     assert targets.types[1, 0, 1] == TYPE_OF["icon"]  # the innermost
     assert targets.icons[1, 0, 1] == ICON_OF["search"]
     assert targets.types[1, 1, 1] == TYPE_OF["button"]
     assert targets.types[1, 0, 6] == 0
-    assert targets.texts[1, 0, 2].tolist() == line["box"]
-    local = in_tiles(targets.texts, tiling)[1, 0, 2]
-    assert local.tolist() == [32, 8, 48, 24]
-    numbers = in_model(targets.texts[1, 0, 2], tiling, 1000)
-    assert numbers.tolist() == [83, 510, 125, 531]
+    assert targets.texts[1, 0, 1].tolist() == line["box"]
+    local = in_tiles(targets.texts, tiling)[1, 0, 1]
+    assert local.tolist() == [40, 16, 56, 32]
+    numbers = in_model(targets.texts[1, 0, 1], tiling, 1000)
+    assert numbers.tolist() == [83, 517, 117, 533]
+
+
+def test_a_place_in_a_tile_is_one_number_whatever_the_picture_is() -> None:
+    config = PRESETS["nano-ui"]
+    for height in (800, 880, 960):  # all on a canvas of two tiles
+        tiling = plan(480, height, config.tiling)
+        box = np.array([48.0, 240.0, 96.0, 480.0])
+        assert in_model(box, tiling, 1000).tolist() == [100, 250, 200, 500]
 
 
 def test_a_box_over_the_edge_of_a_tile_ends_there_for_the_tile() -> None:
-    tiling = plan(384, 768, PRESETS["nano-ui"].tiling)
-    element = {"type": "image", "icon": "", "box": [0, 300, 384, 500]}
+    tiling = plan(480, 960, PRESETS["nano-ui"].tiling)
+    element = {"type": "image", "icon": "", "box": [0, 300, 480, 600]}
     targets = screen_targets({"texts": [], "elements": [element]}, tiling)
     local = in_tiles(targets.elements, tiling)
-    assert local[0, 20, 5].tolist() == [0, 300, 384, 384]
-    assert local[1, 2, 5].tolist() == [0, 0, 384, 116]
-    assert in_model(targets.elements[1, 2, 5], tiling, 1000)[1] == 391
+    assert local[0, 15, 5].tolist() == [0, 300, 480, 480]
+    assert local[1, 2, 5].tolist() == [0, 0, 480, 120]
+    assert in_model(targets.elements[1, 2, 5], tiling, 1000)[1] == 312
 
 
 def test_halves_of_visual_tokens_share_a_box() -> None:
-    tiling = plan(384, 768, PRESETS["nano-ui"].tiling)  # tokens of 32 px, 12 a side
-    areas = halves_in([16, 404, 64, 414], tiling, 12)
-    assert areas.shape == (2, 288)
-    # 16 px of the first token and 32 of the next; rows 400 to 416 are their lower half
-    assert np.argwhere(areas).tolist() == [[1, 144], [1, 145]]
-    assert areas[1, 144:146].tolist() == [160, 320]
-    both = halves_in([0, 390, 32, 404], tiling, 12)[:, 144]
-    assert both.tolist() == [10 * 32, 4 * 32]
-    assert not halves_in([5, 5, 5, 9], tiling, 12).any()
+    tiling = plan(480, 960, PRESETS["nano-ui"].tiling)  # tokens of 24 px, 20 a side
+    areas = halves_in([12, 495, 48, 503], tiling, 20)
+    assert areas.shape == (2, 800)
+    # 12 px of the first token and 24 of the next; rows 492 to 504 are their lower half
+    assert np.argwhere(areas).tolist() == [[1, 400], [1, 401]]
+    assert areas[1, 400:402].tolist() == [96, 192]
+    both = halves_in([0, 485, 24, 495], tiling, 20)[:, 400]
+    assert both.tolist() == [7 * 24, 3 * 24]
+    assert not halves_in([5, 5, 5, 9], tiling, 20).any()
 
 
 def test_a_question_knows_its_one_box(samples: SampleEncoder) -> None:
@@ -236,10 +269,10 @@ def test_pointing_is_a_distribution_over_the_tokens() -> None:
 
 
 def test_page_cells_take_the_class_at_their_centre() -> None:
-    classes = np.zeros((1, 32, 32), np.uint8)
+    classes = np.zeros((1, 48, 48), np.uint8)
     classes[0, 0:8, 5:8] = 9  # the second cell of the first patch's first row
     picked = page_glyphs(classes)
-    assert picked.shape == (1, 2, 2, 8)
+    assert picked.shape == (1, 2, 2, 18)
     assert np.argwhere(picked).tolist() == [[0, 0, 0, 1]]
 
 
@@ -258,9 +291,9 @@ def test_heads_name_the_patches_of_a_token_in_their_places() -> None:
 
 def test_a_right_box_costs_nothing() -> None:
     boxes = torch.full((1, 2, 2, 4), torch.nan)
-    boxes[0, 1, 0] = torch.tensor([4.0, 20.0, 30.0, 30.0])  # the middle is (8, 24)
+    boxes[0, 1, 0] = torch.tensor([8.0, 32.0, 34.0, 42.0])  # the middle is (12, 36)
     out = torch.zeros(1, 2, 2, 4)
-    out[0, 1, 0] = torch.tensor([-4.0, -4.0, 22.0, 6.0]) / 16
+    out[0, 1, 0] = torch.tensor([-4.0, -4.0, 22.0, 6.0]) / 24
     loss, right = box_loss(out, boxes)
     assert loss.item() == pytest.approx(0, abs=1e-6) and right == 1.0
     worse, _ = box_loss(out + 1, boxes)
