@@ -211,7 +211,9 @@ def screens(
     kits: Annotated[str | None, typer.Option(help="Some only: a,b,c.")] = None,
     layouts: Annotated[str | None, typer.Option(help="Some only: a,b,c.")] = None,
     exclude_layouts: Annotated[str, typer.Option(help="All but: a,b,c.")] = "",
-    viewports: Annotated[str | None, typer.Option(help="As 390x844,375x667.")] = None,
+    viewports: Annotated[
+        str | None, typer.Option(help="phone, tablet, desktop, or sizes: 390x844.")
+    ] = None,
     scale: Annotated[
         int | None, typer.Option(min=1, max=3, help="Pixels per CSS pixel.")
     ] = None,
@@ -243,15 +245,11 @@ def screens(
         unknown = set(excluded) - set(build.LAYOUTS)
         if unknown:
             raise UserError(f"unknown layout {min(unknown)!r} to exclude")
-        sizes = _names(viewports) or build.VIEWPORTS
-        odd = [size for size in sizes if not re.fullmatch(r"\d+x\d+", size)]
-        if odd:
-            raise UserError(f"unknown viewport {odd[0]!r}: write it as 390x844")
         chosen = _names(layouts) or tuple(build.LAYOUTS)
         options = build.Options(
             kits=_names(kits) or tuple(build.KITS),
             layouts=tuple(name for name in chosen if name not in excluded),
-            viewports=sizes,
+            viewports=_names(viewports) or build.VIEWPORTS,
             scale=scale,
             picture=format,
         )

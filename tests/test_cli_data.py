@@ -49,7 +49,10 @@ def test_data_screens(cli: Cli, rendered: list[tuple], tmp_path: Path) -> None:
             ["--out", "s", "--format", "gif"],
             "unknown picture format 'gif': jpeg or png",
         ),
-        (["--out", "s", "--viewports", "wide"], "unknown viewport 'wide': write it as"),
+        (
+            ["--out", "s", "--viewports", "wide"],
+            "viewport 'wide' is not like 390x844 nor one of",
+        ),
         (["--out", "s", "--n", "0"], "Invalid value for '--n': "),
     ],
 )

@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kits", type=names, default=tuple(KITS), help=", ".join(KITS))
     parser.add_argument("--layouts", type=names, help=", ".join(LAYOUTS))
     parser.add_argument("--exclude-layouts", type=names, default=())
-    parser.add_argument("--viewports", type=names, default=VIEWPORTS, help="as 390x844")
+    parser.add_argument("--viewports", type=names, default=VIEWPORTS,
+                        help="phone, tablet, desktop or sizes as 390x844")  # fmt: skip
     parser.add_argument(
         "--scale", type=int, choices=(1, 2, 3), help="pixels per CSS pixel"
     )

@@ -6,7 +6,6 @@ where it was and two machines can share one data set.
 
 import json
 import os
-import re
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from .capture import HERE, Camera
 from .content import Content
+from .kit_adminlte import AdminLTE
 from .kit_antd import AntdMobile
 from .kit_beer import Beer
 from .kit_bootstrap import Bootstrap
@@ -25,9 +25,12 @@ from .kit_mdui import Mdui
 from .kit_onsen import OnsenIOS, OnsenMD
 from .kit_vant import Vant
 from .kit_weui import WeUI
-from .kits import Kit, Look
+from .kits import Kit
 from .layouts import LAYOUTS
+from .look import Look
 from .progress import shown
+from .viewports import SCALES, VIEWPORTS, expand, form_of, parse, pick
+from .wide import choose
 
 KITS: dict[str, type[Kit]] = {
     kit.name: kit
@@ -45,19 +48,10 @@ KITS: dict[str, type[Kit]] = {
         Vant,
         AntdMobile,
         Mdui,
+        AdminLTE,
     )
 }
 
-VIEWPORTS = (
-    "390x844",
-    "393x852",
-    "375x667",
-    "375x812",
-    "414x896",
-    "430x932",
-    "360x800",
-    "412x915",
-)
 OTHER_FONTS = (
     "Roboto Variable",
     "Inter Variable",
@@ -74,7 +68,7 @@ class Options:
     kits: tuple[str, ...] = tuple(KITS)
     layouts: tuple[str, ...] = tuple(LAYOUTS)
     viewports: tuple[str, ...] = VIEWPORTS
-    scale: int | None = None  # None: mostly 2, some 3
+    scale: int | None = None  # None: by the form of the screen
     picture: str = "jpeg"
 
     def __post_init__(self) -> None:
@@ -84,13 +78,25 @@ class Options:
                     raise ValueError(
                         f"unknown {name[:-1]} {value!r}: one of {', '.join(known)}"
                     )
-        for viewport in self.viewports:
-            if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", viewport):
-                raise ValueError(f"viewport {viewport!r} is not like 390x844")
         if not (self.kits and self.layouts and self.viewports):
             raise ValueError("kits, layouts and viewports need at least one entry each")
+        if not self.sizes():
+            raise ValueError(
+                f"no kit of {', '.join(self.kits)} is made for a viewport of "
+                f"{', '.join(self.viewports)}: they are made for "
+                f"{', '.join(sorted({f for k in self.kits for f in KITS[k].forms}))}"
+            )
         if self.picture not in ("jpeg", "png"):
             raise ValueError(f"unknown picture format {self.picture!r}: jpeg or png")
+
+    def kits_for(self, form: str) -> list[str]:
+        """Those of the kits that are made for phone, tablet or desktop."""
+        return [name for name in self.kits if form in KITS[name].forms]
+
+    def sizes(self) -> tuple[str, ...]:
+        """The viewports that one of the kits is made for."""
+        sizes = expand(self.viewports)
+        return tuple(size for size in sizes if self.kits_for(form_of(size)))
 
 
 @dataclass(frozen=True)
@@ -112,26 +118,34 @@ class Plan:
 def plan_screen(seed: int, index: int, options: Options) -> Plan:
     """Everything about screen `index`, without a browser."""
     rng = Random(f"{seed}:{index}")
-    kit_class = KITS[rng.choice(options.kits)]
+    viewport = pick(rng, options.sizes())
+    form = form_of(viewport)
+    kit_class = KITS[rng.choice(options.kits_for(form))]
     layout = rng.choice(options.layouts)
-    viewport = rng.choice(options.viewports)
-    width, height = map(int, viewport.split("x"))
-    scale = options.scale or rng.choice((2, 2, 2, 2, 3))
+    width, height = parse(viewport)
+    scale = options.scale or rng.choice(SCALES[form])
     content = Content(rng)
     font = kit_class.fonts[0] if rng.random() < 0.85 else rng.choice(OTHER_FONTS)
     look = Look(
         dark=rng.random() < 0.35,
         accent=content.color(),
         font=f'"{font}", "Liberation Sans", sans-serif',
-        phone_bar=rng.random() < 0.7,
-        notch=height > 700,
+        phone_bar=rng.random() < 0.7 and form != "desktop",
+        notch=form == "phone" and height > 700,
         width=width,
         height=height,
+        form=form,
+        breadth=width,
+        classes=[] if form == "phone" else ["wide"],
     )
     kit = kit_class(content, look)
+    if form != "phone":
+        kit.arrange = choose(content, look, layout, kit.own_frame)
+        look.breadth = kit.arrange.breadth(width - kit.own_frame)
     html = LAYOUTS[layout](kit, content)
     shell = kit.shell()
-    scroll = rng.randint(20, 260) if rng.random() < 0.2 else 0
+    # A share of what there is to scroll; 1 is the end.
+    scroll = round(rng.random(), 2) if rng.random() < 0.25 else 0
     shell["scroll"] = scroll if kit.scrolls else 0
     return Plan(seed, index, kit, html, shell, layout, viewport, width, height, scale)
 

@@ -11,6 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Any, Self
 
+from .photos import photo_file
+
 HERE = Path(__file__).parent
 ORIGIN = "http://screens.invalid"
 # Unmanaged colours and fixed hinting keep pixels equal between runs.
@@ -23,7 +25,7 @@ FLAGS = (
     "--no-sandbox",
 )
 
-SHEETS = ("base", "overlays", "kits")  # ours, after the kit's own
+SHEETS = ("base", "overlays", "kits", "wide", "extras")  # ours, after the kit's own
 
 SHELL_JS = """
 const glyphs = new Map();
@@ -38,6 +40,7 @@ window.showScreen = async (shell, html) => {
   const root = document.documentElement;
   root.className = shell.classes.join(" ");
   root.style.setProperty("--accent", shell.accent);
+  root.style.setProperty("--home", shell.bottom + "px");
   for (const side of ["top", "bottom"]) {
     root.style.setProperty(`--${side}`, shell[side] + "px");
     root.style.setProperty(`--f7-safe-area-${side}`, shell[side] + "px");
@@ -48,10 +51,12 @@ window.showScreen = async (shell, html) => {
   await fillGlyphs();
   if (window.settle) await window.settle();
   await document.fonts.ready;
+  await Promise.all([...document.images].map((i) => i.decode().catch(() => {})));
   if (shell.scroll) {
-    const find = window.scroller || (() => document.querySelector("[data-scroll]"));
-    const pane = await find();
-    if (pane) pane.scrollTop = shell.scroll;
+    const all = document.querySelectorAll("[data-scroll]");
+    for (const pane of window.scrollers ? await window.scrollers() : all)
+      pane.scrollTop = Math.round(
+        shell.scroll * (pane.scrollHeight - pane.clientHeight));
   }
   return true;
 };
@@ -103,6 +108,12 @@ class Camera:
             route.abort()
             return
         path = url[len(ORIGIN) :].split("?")[0].lstrip("/")
+        if path.startswith("_photo/"):
+            body = photo_file(path[7:])
+            status = 200 if body else 404
+            route.fulfill(status=status, body=body or "", content_type="image/jpeg",
+                          headers={"cache-control": "max-age=99999"})  # fmt: skip
+            return
         file = (
             HERE / path[6:] if path.startswith("_here/") else self.node_modules / path
         )

@@ -80,6 +80,8 @@ help          question_circle      help_outline        help-circle      question
 warning      exclamationmark_triangle warning      warning          exclamation-triangle
 check         checkmark            check               checkmark        check-lg
 check-circle  checkmark_circle     check_circle        checkmark-circle check-circle
+backspace     delete_left          backspace           backspace        backspace
+shift         shift                -                   -                shift
 minus         minus                remove              remove           dash-lg
 wifi          wifi                 wifi                wifi             wifi
 bluetooth     -                    bluetooth           bluetooth        bluetooth

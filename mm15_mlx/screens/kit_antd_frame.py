@@ -46,6 +46,7 @@ POINTER = (
 class AntdFrame(WebKit):
     """Ant Design's own style sheet; its scripts are not needed."""
 
+    forms = ("phone", "tablet")
     name, theme = "antd-mobile", "ios"
     styles = ("antd-mobile/bundle/style.css",)
     setup_js = SETUP

@@ -33,8 +33,8 @@ class Framework7(Kit):
 
     # -- page ------------------------------------------------------------------
 
-    def page(self, title: str, body: str, bars: Bars) -> str:
-        """A whole screen: bars around `body`."""
+    def pane(self, title: str, body: str, bars: Bars) -> str:
+        """Bars around `body`, as wide and high as what holds them."""
         bar = "" if bars.bare else self._navbar(title, bars)
         low = self._tabs(bars) if bars.tabs else self._tools(bars.tools)
         float_ = self._fab(*bars.fab) if bars.fab else ""
@@ -42,14 +42,13 @@ class Framework7(Kit):
         if bars.footer:
             pad += "padding-bottom:90px;"
         cls = "page-with-navbar-large" if bars.large else ""
-        page = (
+        return (
             f'<div class="framework7-root"><div class="views"><div class="view">'
             f'<div class="page {cls}">{bar}{low}{float_}'
             '<div class="page-content" data-scroll '
             f'style="{pad}">{body}</div>{bars.footer}'
             f"</div></div></div></div>"
         )
-        return self.wrap(page, bars.overlay)
 
     def _nav_items(self, items: Sequence[Nav]) -> str:
         size = 24

@@ -29,10 +29,8 @@ window.settle = async () => {
   await ready(document.getElementById("app"));
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
 };
-window.scroller = async () => {
-  const content = document.querySelector("ion-content");
-  return content && (await content.getScrollElement());
-};
+window.scrollers = () => Promise.all(
+  [...document.querySelectorAll("ion-content")].map((c) => c.getScrollElement()));
 """
 
 
@@ -54,8 +52,8 @@ class Ionic(Kit):
 
     # -- page ------------------------------------------------------------------
 
-    def page(self, title: str, body: str, bars: Bars) -> str:
-        """A whole screen: bars around `body`."""
+    def pane(self, title: str, body: str, bars: Bars) -> str:
+        """Bars around `body`, as wide and high as what holds them."""
         head = "" if bars.bare else self._header(title, bars)
         foot = self._tabs(bars) if bars.tabs else self._tools(bars.tools)
         pad = "padding-top:calc(var(--top) + 8px);" if bars.bare else ""
@@ -68,13 +66,12 @@ class Ionic(Kit):
                 f"<ion-fab-button>{self.icon(bars.fab[1], 24, '#fff')}"
                 f"</ion-fab-button></ion-fab>"
             )
-        page = (
+        return (
             f'<ion-app><div class="ion-page">{head}<ion-content>{float_}'
             "<div "
             f'style="{pad}">{body}</div></ion-content>{foot}{bars.footer}'
             "</div></ion-app>"
         )
-        return self.wrap(page, bars.overlay)
 
     def _buttons(self, items: Sequence[Nav], slot: str) -> str:
         out = []

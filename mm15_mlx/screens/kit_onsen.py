@@ -12,8 +12,8 @@ class Onsen(OnsenBase):
 
     # -- page ------------------------------------------------------------------
 
-    def page(self, title: str, body: str, bars: Bars) -> str:
-        """A whole screen: bars around `body`."""
+    def pane(self, title: str, body: str, bars: Bars) -> str:
+        """Bars around `body`, as wide and high as what holds them."""
         head = "" if bars.bare else self._header(title, bars)
         foot = self._tabs(bars) if bars.tabs else self._tools(bars.tools)
         pad = "padding-top:calc(var(--top) + 8px);" if bars.bare else ""
@@ -21,13 +21,12 @@ class Onsen(OnsenBase):
         if bars.large and self.theme == "ios":
             body = f'<div class="x-pad x-h1">{escape(title)}</div>{body}'
         float_ = self._fab(*bars.fab, above=56 if foot else 0) if bars.fab else ""
-        page = (
+        return (
             f'<div class="{self.cls("page")}" style="display:flex;'
             f'flex-direction:column">{head}<div class="{self.cls("page__content")}" '
             'data-scroll style="position:relative;flex:1;min-height:0;overflow:auto;'
             f'background:none;{pad}">{body}</div>{foot}{float_}{bars.footer}</div>'
         )
-        return self.wrap(page, bars.overlay)
 
     def _buttons(self, items: Sequence[Nav]) -> str:
         out = []

@@ -69,6 +69,7 @@ window.applyLook = (shell) => {
 class OnsenBase(WebKit):
     """Class names, bars, list items, questions, sheets, menus, messages."""
 
+    forms = ("phone", "tablet")
     styles = (LIGHT, DARK)
     setup_js = SETUP
 

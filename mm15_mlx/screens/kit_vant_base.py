@@ -47,6 +47,7 @@ window.applyLook = (shell) => {
 class VantBase(WebKit):
     """Questions, sheets, menus and messages."""
 
+    forms = ("phone", "tablet")
     styles = ("vant/lib/index.css",)
     icon_fonts = ("vant-icon",)
     setup_js = SETUP

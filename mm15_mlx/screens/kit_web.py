@@ -11,8 +11,8 @@ class WebKit(Kit):
 
     icon_set = "bootstrap"
 
-    def page(self, title: str, body: str, bars: Bars) -> str:
-        """A whole screen: bars around `body`."""
+    def pane(self, title: str, body: str, bars: Bars) -> str:
+        """Bars around `body`, as wide and high as what holds them."""
         head = "" if bars.bare else self._header(title, bars)
         foot = self._tabs(bars) if bars.tabs else self._tools(bars.tools)
         pad = "padding-top:calc(var(--top) + 8px);" if bars.bare else ""
@@ -21,11 +21,10 @@ class WebKit(Kit):
         if bars.fab:
             button = self.round_button(bars.fab[1], bars.fab[0])
             float_ = f'<div class="w-fab" data-over>{button}</div>'
-        page = (
+        return (
             f'<div class="w-page">{head}<div class="w-body" data-scroll style="{pad}">'
             f"{body}</div>{foot}{float_}{bars.footer}</div>"
         )
-        return self.wrap(page, bars.overlay)
 
     def _buttons(self, items: Sequence[Nav]) -> str:
         out = []

@@ -9,6 +9,7 @@ from .kits import Field, Row, flag, mark, state_of, tag
 class WeUI(WebKit):
     """WeChat's own style sheet."""
 
+    forms = ("phone", "tablet")
     name, theme = "weui", "ios"
     styles = ("weui/dist/style/weui.css",)
     setup_js = """

@@ -5,14 +5,16 @@ meaning of a widget on its element; annotate.js measures it once it is rendered.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from .art import picture, status_glyphs
 from .content import Content
 from .icons import GLYPHS
+from .look import Look, lighter
+from .photos import photo
 
 Nav = tuple[str, str]  # (label, icon); an empty icon makes a text button
 
@@ -33,6 +35,7 @@ class Bars:
     overlay: str = ""  # something modal
     footer: str = ""  # drawn over the end of the content
     bare: bool = False  # no navigation bar
+    keyboard: str = ""  # what the page makes room for at the foot of the screen
 
 
 @dataclass(frozen=True)
@@ -117,27 +120,12 @@ def state_of(**state: Any) -> dict[str, Any]:
     }
 
 
-def lighter(color: str) -> str:
-    """A dark colour mixed with white, to be readable on black."""
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    share = 0.45 if 0.3 * red + 0.59 * green + 0.11 * blue < 120 else 0.1
-    mixed = (round(value + (255 - value) * share) for value in (red, green, blue))
-    return "#" + "".join(f"{value:02x}" for value in mixed)
+Arrange = Callable[["Kit", str, str, Bars], str]
 
 
-@dataclass
-class Look:
-    """The choices that are the same for a whole screen."""
-
-    dark: bool = False
-    accent: str = "#007aff"
-    font: str = ""
-    scale_text: float = 1.0
-    phone_bar: bool = True
-    notch: bool = True
-    width: int = 390
-    height: int = 844
-    classes: list[str] = field(default_factory=list)
+def alone(kit: "Kit", title: str, body: str, bars: Bars) -> str:
+    """The page as the whole screen, as on a phone."""
+    return kit.pane(title, body, bars)
 
 
 class Kit:
@@ -154,9 +142,13 @@ class Kit:
     setup_js = ""  # may define window.applyLook(shell) and async window.settle()
     fonts: tuple[str, ...] = ("Inter Variable",)
 
+    forms: tuple[str, ...] = ("phone", "tablet", "desktop")
+    own_frame = 0  # CSS pixels of a side bar that `pane` draws itself
+
     def __init__(self, content: Content, look: Look) -> None:
         self.c = content
         self.look = look
+        self.arrange: Arrange = alone
         self.scrolls = True  # false for pages whose bars would collapse
 
     # -- small parts -----------------------------------------------------------
@@ -188,8 +180,8 @@ class Kit:
         radius: int = 0,
         style: str = "",
     ) -> str:
-        """A drawn picture; `kind` is scene, product, abstract or face."""
-        svg = picture(self.c.rng, kind)
+        """A picture; `kind` is scene, product, abstract or face."""
+        svg = photo(self.c.rng, kind) or picture(self.c.rng, kind)
         css = f"width:{width};height:{height};border-radius:{radius}px;{style}"
         return f'<div class="pic" style="{css}"{mark("image", label)}>{svg}</div>'
 
@@ -239,11 +231,13 @@ class Kit:
         )
 
     def scroller(self, parts: list[str], gap: int = 8) -> str:
-        """A row that runs off the side of the screen."""
+        """A row that may run off the side of the screen."""
         return f'<div class="x-scroll" style="gap:{gap}px">{"".join(parts)}</div>'
 
     def grid(self, cells: list[str], columns: int = 2, gap: int = 12) -> str:
-        style = f"grid-template-columns:repeat({columns},minmax(0,1fr));gap:{gap}px"
+        """Cells in that many columns on a phone, and more where there is room."""
+        across = self.look.columns(columns)
+        style = f"grid-template-columns:repeat({across},minmax(0,1fr));gap:{gap}px"
         return f'<div class="x-grid" style="{style}">{"".join(cells)}</div>'
 
     def stack(self, *parts: str, style: str = "") -> str:
@@ -325,12 +319,21 @@ class Kit:
         }
 
     def top_inset(self) -> int:
-        if not self.look.phone_bar:
-            return 0
+        if not self.look.phone_bar or self.look.form != "phone":
+            return 0  # wide screens put the bar above the page
         return (47 if self.look.notch else 20) if self.theme == "ios" else 28
 
     def bottom_inset(self) -> int:
         return 22 if self.theme == "ios" and self.look.notch else 0
+
+    def pane(self, title: str, body: str, bars: Bars) -> str:
+        """Bars around `body`, as wide and high as what holds them."""
+        raise NotImplementedError
+
+    def page(self, title: str, body: str, bars: Bars) -> str:
+        """A whole screen."""
+        page = self.arrange(self, title, body, bars)
+        return self.wrap(page + bars.keyboard, bars.overlay)
 
     def wrap(self, page: str, overlay: str = "") -> str:
         """The page, what lies over it, and the phone's own bars."""

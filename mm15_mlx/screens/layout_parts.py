@@ -47,3 +47,12 @@ def filters(ui: Kit, c: Content) -> str:
     names = c.some(labels.FILTERS, 3, 7)
     on = c.rng.randrange(len(names))
     return ui.scroller([ui.chip(name, i == on) for i, name in enumerate(names)])
+
+
+def columns_of(ui: Kit, parts: list[str]) -> str:
+    """Blocks below each other on a phone, in columns where there is room."""
+    across = min(len(parts), ui.look.columns(1))
+    if across < 2:
+        return "".join(parts)
+    style = f"grid-template-columns:repeat({across},minmax(0,1fr))"
+    return f'<div class="x-cols" style="{style}">{"".join(parts)}</div>'

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 
+from . import layouts_desk as desk
 from . import layouts_forms as forms
 from . import layouts_lists as lists
+from . import layouts_map as maps
 from . import layouts_media as media
 from . import layouts_modal as modal
 from . import layouts_numbers as numbers
 from . import layouts_shop as shop
+from . import layouts_typing as typing
 from .content import Content
 from .kits import Kit
 
@@ -42,6 +45,14 @@ LAYOUTS: dict[str, Layout] = {
     "feed": media.feed,
     "controls": media.controls,
     "toast": modal.toast_page,
+    "map": maps.map_page,
+    "typing-chat": typing.typing_chat,
+    "typing-form": typing.typing_form,
+    "typing-search": typing.typing_search,
+    "passcode": typing.passcode,
+    "data-table": desk.data_table,
+    "board": desk.board,
+    "filters": desk.filter_page,
 }
 
 # Never trained on, so that a score on them is a score on unseen arrangements.

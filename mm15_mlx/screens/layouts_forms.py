@@ -323,7 +323,7 @@ def search_results(ui: Kit, c: Content) -> str:
         found = f"{c.number()} results for “{query}”"
         parts.append(f'<div class="x-pad x-s">{found}</div>')
     rows, kind, price = [], c.pick(("scene", "product", "abstract")), c.chance(0.5)
-    for _ in range(c.rng.randint(4, 8)):
+    for _ in range(ui.look.many(c.rng.randint(4, 8))):
         name = c.pick(
             (c.product(), c.fake.company(), f"{c.fake.city()} {c.pick(labels.TITLES)}")
         )

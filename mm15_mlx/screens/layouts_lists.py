@@ -24,7 +24,7 @@ def settings(ui: Kit, c: Content) -> str:
             )
         )
         parts.append(ui.group([top], inset=inset))
-    for _ in range(c.rng.randint(2, 5)):
+    for _ in range(ui.look.many(c.rng.randint(2, 5))):
         count = min(len(pool), c.rng.randint(1, 6))
         rows = [setting_row(ui, c, *pool.pop(), icons, tiles) for _ in range(count)]
         header = c.pick(labels.HEADERS) if c.chance(0.5) else ""
@@ -68,7 +68,7 @@ def setting_row(
 def chat_list(ui: Kit, c: Content) -> str:
     """Conversations with faces, previews, times and badges."""
     size, rows = c.pick((40, 48, 56)), []
-    for _ in range(c.rng.randint(5, 11)):
+    for _ in range(ui.look.many(c.rng.randint(5, 11))):
         person = c.name()
         badge = str(c.rng.randint(1, 30)) if c.chance(0.3) else ""
         rows.append(
@@ -100,7 +100,7 @@ def chat_list(ui: Kit, c: Content) -> str:
 def conversation(ui: Kit, c: Content) -> str:
     """Bubbles, with a field to write in at the foot."""
     person, parts = c.name(), []
-    for i in range(c.rng.randint(5, 10)):
+    for i in range(ui.look.many(c.rng.randint(5, 10))):
         if i == 0 or c.chance(0.15):
             stamp = f"{c.pick(('Today', 'Yesterday', c.date()))} {c.time()}"
             parts.append(f'<div class="x-note mid">{stamp}</div>')
@@ -123,7 +123,7 @@ def conversation(ui: Kit, c: Content) -> str:
 def mail_list(ui: Kit, c: Content) -> str:
     """Messages with a subject and a preview."""
     rows, stars, faces = [], c.chance(0.3), c.chance(0.35)
-    for _ in range(c.rng.randint(5, 9)):
+    for _ in range(ui.look.many(c.rng.randint(5, 9))):
         sender = c.pick((c.name(), c.fake.company(), c.app))
         star = c.pick(("star", "star-filled"))
         control = ui.icon_button(star, f"Star {sender}", 18) if stars else ""
@@ -256,7 +256,7 @@ def file_browser(ui: Kit, c: Content) -> str:
                 )
             )
         )
-    for _ in range(c.rng.randint(3, 7)):
+    for _ in range(ui.look.many(c.rng.randint(3, 7))):
         name = c.filename()
         image = name.endswith(("png", "jpg"))
         icon = (
@@ -303,7 +303,7 @@ def file_browser(ui: Kit, c: Content) -> str:
 
 def contacts(ui: Kit, c: Content) -> str:
     """People by first letter."""
-    people = sorted({c.name() for _ in range(c.rng.randint(7, 12))})
+    people = sorted({c.name() for _ in range(ui.look.many(c.rng.randint(7, 12)))})
     parts, faces, numbers = [ui.searchbar("Search")], c.chance(0.5), c.chance(0.4)
     for letter in sorted({name[0] for name in people}):
         rows = []

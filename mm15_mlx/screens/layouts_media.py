@@ -3,7 +3,7 @@
 from . import labels
 from .content import Content
 from .kits import Bars, Kit, Row, mark
-from .layout_parts import choice, frame, nav, tabs
+from .layout_parts import choice, columns_of, frame, nav, tabs
 
 
 def profile(ui: Kit, c: Content) -> str:
@@ -135,12 +135,13 @@ def player(ui: Kit, c: Content) -> str:
 
 def gallery(ui: Kit, c: Content) -> str:
     """Pictures edge to edge."""
-    columns = c.pick((2, 3, 3, 4))
-    height = {2: 180, 3: 125, 4: 94}[columns]
+    narrow = c.pick((2, 3, 3, 4))
+    height = {2: 180, 3: 125, 4: 94}[narrow]
+    columns = ui.look.columns(narrow)
     count = columns * c.rng.randint(3, 6)
     kind, names = c.pick(("scene", "scene", "abstract")), []
     parts = [ui.segmented(*choice(c))] if c.chance(0.3) else []
-    if columns == 2 and c.chance(0.6):
+    if narrow == 2 and c.chance(0.6):
         for _ in range(count):
             title = c.pick((*labels.TITLES, *labels.FILTERS))
             shot = ui.image(title, "100%", f"{height - 40}px", kind, 10)
@@ -174,7 +175,7 @@ def gallery(ui: Kit, c: Content) -> str:
 def feed(ui: Kit, c: Content) -> str:
     """Posts with a picture and small buttons."""
     parts = []
-    for _ in range(c.rng.randint(1, 3)):
+    for _ in range(ui.look.many(c.rng.randint(1, 3))):
         name = c.name()
         head = ui.line(
             ui.avatar(name, 38),
@@ -216,7 +217,7 @@ def feed(ui: Kit, c: Content) -> str:
 
 def controls(ui: Kit, c: Content) -> str:
     """Smart-home style cards with sliders and switches."""
-    parts = []
+    cards = []
     for name, icon in c.named(
         (
             "Lights:bulb",
@@ -230,8 +231,8 @@ def controls(ui: Kit, c: Content) -> str:
             "Door Lock:lock",
             "Camera:camera",
         ),
-        3,
-        5,
+        ui.look.many(3),
+        ui.look.many(5),
     ):
         room = c.pick(labels.LOCATIONS)
         head = ui.line(
@@ -242,7 +243,8 @@ def controls(ui: Kit, c: Content) -> str:
         )
         level = c.rng.randint(0, 100)
         bar = f'<div style="margin:16px 6px 4px">{ui.slider(name, level)}</div>'
-        parts.append(ui.stack(ui.card(head + (bar if c.chance(0.6) else ""))))
+        cards.append(ui.stack(ui.card(head + (bar if c.chance(0.6) else ""))))
+    parts = [columns_of(ui, cards)]
     if c.chance(0.4):
         parts.insert(
             0,

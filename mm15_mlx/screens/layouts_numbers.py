@@ -5,13 +5,13 @@ import calendar as months
 from . import labels
 from .content import Content
 from .kits import Bars, Kit, Row, mark
-from .layout_parts import choice, filters, frame
+from .layout_parts import choice, columns_of, filters, frame
 
 
 def dashboard(ui: Kit, c: Content) -> str:
     """Numbers on cards, some with a bar or a chart."""
     cells = []
-    for name in c.some(labels.METRICS, 2, 6):
+    for name in c.some(labels.METRICS, ui.look.many(2), ui.look.many(6)):
         value = c.pick(
             (c.number(), c.price(), f"{c.rng.randint(0, 100)}%", c.number(99))
         )
@@ -41,9 +41,13 @@ def dashboard(ui: Kit, c: Content) -> str:
             f"{c.first()}</div>"
         )
     grid = ui.grid(cells, c.pick((2, 2, 1)), 12)
-    chart = ui.stack(
-        ui.card(f'<div class="x-h3">{c.pick(labels.METRICS)}</div>{bars_chart(c)}')
-    )
+    charts = [
+        ui.stack(
+            ui.card(f'<div class="x-h3">{c.pick(labels.METRICS)}</div>{bars_chart(c)}')
+        )
+        for _ in range(ui.look.columns(1))
+    ]
+    chart = columns_of(ui, charts)
     parts += [grid, chart] if c.chance(0.6) else [chart, grid]
     if c.chance(0.4):
         rows = [
@@ -54,7 +58,7 @@ def dashboard(ui: Kit, c: Content) -> str:
                     after=f"{c.pick('+-')}{c.price()}",
                 )
             )
-            for _ in range(3)
+            for _ in range(ui.look.many(3))
         ]
         parts.append(ui.group(rows, "Recent", inset=True))
     return ui.page(
@@ -97,10 +101,13 @@ def table(ui: Kit, c: Content) -> str:
         "Score": lambda: str(c.rng.randint(0, 100)),
         "Calories": lambda: c.number(900),
     }
-    first, last = c.pick(list(kinds)), c.some(numbers, 1, 2)
+    first, last = (
+        c.pick(list(kinds)),
+        c.some(numbers, ui.look.columns(1), ui.look.columns(2)),
+    )
     head = f"<th>{first}</th>" + "".join(f'<th class="num">{n}</th>' for n in last)
     body = ""
-    for _ in range(c.rng.randint(8, 16)):
+    for _ in range(ui.look.many(c.rng.randint(8, 16))):
         cells = "".join(f'<td class="num">{numbers[n]()}</td>' for n in last)
         body += f"<tr><td>{kinds[first]()}</td>{cells}</tr>"
     grid = f'<table class="x-table"><tr>{head}</tr>{body}</table>'

@@ -29,7 +29,9 @@ def product_card(ui: Kit, c: Content, height: int) -> str:
 def shop_grid(ui: Kit, c: Content) -> str:
     """Products in two columns."""
     height = c.rng.randint(100, 170)
-    cells = [product_card(ui, c, height) for _ in range(c.pick((4, 6, 8)))]
+    cells = [
+        product_card(ui, c, height) for _ in range(ui.look.many(c.pick((4, 6, 8)), 2))
+    ]
     parts = [ui.searchbar(c.pick(("Search products", "What are you looking for?")))]
     parts = parts if c.chance(0.6) else []
     if c.chance(0.6):

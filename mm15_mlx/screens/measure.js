@@ -134,11 +134,13 @@
     return total ? { free: free / total, dim: dim / total } : { free: 0, dim: 0 };
   }
 
-  // What bars at the top and bottom leave of a box that runs under them.
+  // What bars at the top and bottom leave of a box that runs under them. A bar of
+  // another pane stands beside the box, not over it.
   function underBars(el, box) {
     let [x1, y1, x2, y2] = box;
     for (const cover of covers) {
-      const [, top, , bottom] = cover.box;
+      const [left, top, right, bottom] = cover.box;
+      if (right <= x1 || left >= x2) continue;
       if (contains(cover.el, el) || cover.over.some((o) => contains(o, el))) continue;
       if (top <= y1 && bottom > y1) y1 = bottom;
       if (bottom >= y2 && top < y2) y2 = top;
