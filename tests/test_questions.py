@@ -13,6 +13,7 @@ from mm15_mlx.screens.questions import (
     read_screen,
     short_questions,
     state,
+    summary,
     tappable,
 )
 from mm15_mlx.screens.tasks import tasks
@@ -94,6 +95,23 @@ def test_listing_names_type_text_and_box() -> None:
     assert 'button "back" <box>2,5,12,15</box>' in lines
 
 
+def test_a_summary_names_the_kind_the_title_and_what_is_there() -> None:
+    (only,) = summary(ROW, Random(0))
+    assert only.answer == 'settings screen "Settings" with 3 buttons, one switch'
+    bare = {**ROW, "texts": [], "elements": [], "layout": "empty-state"}
+    assert summary(bare, Random(0))[0].answer == "empty state screen"
+
+
+def test_a_category_without_a_share_is_not_asked() -> None:
+    asked = short_questions(ROW, Random(0), 1000, {"text-rich": 1.0})
+    assert {q.task for q in asked} == {"ocr"} and len(asked) == len(ROW["texts"])
+    most = [
+        short_questions(ROW, Random(k), 1, {"text-rich": 9.0, "general": 1.0})[0].task
+        for k in range(200)
+    ]
+    assert 160 <= most.count("ocr") <= 195
+
+
 def test_short_questions_are_seeded_and_differ() -> None:
     one = short_questions(ROW, Random(7), 8)
     assert one == short_questions(ROW, Random(7), 8)
@@ -101,7 +119,7 @@ def test_short_questions_are_seeded_and_differ() -> None:
     everything = short_questions(ROW, Random(7), 10_000)
     assert {q.task for q in everything} == {
         "find_text", "find_widget", "find_icon", "ocr", "widget_class", "icon_class",
-        "tappable", "state",
+        "tappable", "state", "summary",
     }  # fmt: skip
 
 

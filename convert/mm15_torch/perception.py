@@ -28,6 +28,7 @@ from mm15_mlx.convert.mm15_torch.optimizing import (
     schedule,
     update,
 )
+from mm15_mlx.convert.mm15_torch.stages import StageParser
 from mm15_mlx.convert.mm15_torch.store import Screens, stored_views
 from mm15_mlx.convert.mm15_torch.targets import (
     CELLS_X,
@@ -349,7 +350,7 @@ class Trainer:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = StageParser(__doc__)
     parser.add_argument("--pages", type=Path, required=True)
     parser.add_argument("--screens", type=Path, nargs="+", required=True)
     parser.add_argument("--views", type=Path, required=True, help="where they are kept")

@@ -43,13 +43,20 @@ from mm15_mlx.convert.mm15_torch.samples import (
     collate,
     visual_words,
 )
+from mm15_mlx.convert.mm15_torch.stages import StageParser
 from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored_views
 from mm15_mlx.convert.mm15_torch.targets import halves_in, in_model, screen_targets
 from mm15_mlx.prompt import PromptEncoder
-from mm15_mlx.screens.questions import list_widgets, read_screen, short_questions
+from mm15_mlx.screens.questions import (
+    SHARES,
+    list_widgets,
+    read_screen,
+    short_questions,
+)
 from mm15_mlx.tokenizer import Tokenizer
 
 LONGEST = 1200  # tokens of a transcription
+LONG = {"read": read_screen, "widgets": list_widgets}
 
 
 class Trainer:
@@ -62,6 +69,8 @@ class Trainer:
         )
         self.first = self.tokenizer.special("<loc_0>")
         self.count = self.config.coordinates.range + 1
+        pairs = (pair.partition("=") for pair in args.shares)
+        self.shares = {category: float(share) for category, _, share in pairs}
         self.loss = AnswerLoss(self.first, self.count, args.spread)
         torch.manual_seed(args.seed)
         self.model = MM15(self.config)
@@ -133,10 +142,10 @@ class Trainer:
         size = (row["width"], row["height"])
         if long:
             lines = rng.randint(8, 30)
-            make = rng.choice((read_screen, list_widgets))
+            make = LONG[rng.choice(self.args.long)]
             questions, limit = [make(row, lines)], LONGEST
         else:
-            questions = short_questions(row, rng, self.args.questions)
+            questions = short_questions(row, rng, self.args.questions, self.shares)
         found = (self.samples.ask(q, size, screen.tiling, limit) for q in questions)
         return [a for a in found if a]
 
@@ -321,8 +330,8 @@ class Trainer:
                 })  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    parser = StageParser(__doc__)
     parser.add_argument("--screens", type=Path, nargs="+", required=True)
     parser.add_argument("--views", type=Path, required=True, help="where they are kept")
     parser.add_argument("--tokenizer", type=Path, required=True)
@@ -345,7 +354,14 @@ def main() -> None:
         "--lengths", type=int, nargs="+", default=[28, 28, 46],
         help="tokens of a question with its answer: one of these limits a batch",
     )  # fmt: skip
-    parser.add_argument("--long-share", type=float, default=0.12)
+    parser.add_argument(
+        "--shares", nargs="+", metavar="CATEGORY=SHARE",
+        default=[f"{k}={v}" for k, v in SHARES.items()], help="the mixture's",
+    )  # fmt: skip
+    parser.add_argument(
+        "--long-share", type=float, default=0.12, help="of batches with one long answer"
+    )
+    parser.add_argument("--long", nargs="+", choices=tuple(LONG), default=list(LONG))
     parser.add_argument("--patches", type=int, default=96, help="with boxes, a screen")
     parser.add_argument("--aid", type=float, default=0.5, help="weight of those losses")
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -354,7 +370,11 @@ def main() -> None:
     parser.add_argument("--save-every", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
+    return parser.parse_args(given)
+
+
+def main() -> None:
+    args = arguments()
     torch.set_num_threads(args.threads)
     with args.out.with_suffix(".jsonl").open("a") as log:
         for row in Trainer(args).train():
