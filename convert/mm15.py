@@ -2,21 +2,19 @@
 
 What this file is: the rules for the layout in which `nano-ui` is trained, and the
 function that writes its folder. What it is not: the importers of public checkpoints,
-which bring their own rules. Nothing is unpickled: sources are safetensors or arrays.
+which bring their own rules.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 
-from mm15_mlx.checkpoint import read_header
 from mm15_mlx.config import ModelConfig
-from mm15_mlx.convert.rules import Rule, apply_rules, conv, conv_to_linear
-from mm15_mlx.mm15 import MM15
-from mm15_mlx.weights import save_model
+from mm15_mlx.convert.rules import Rule, conv, conv_to_linear
+from mm15_mlx.convert.sources import open_source
+from mm15_mlx.convert.stream import plan_model, write_model
 
 SAME = r"\g<0>"
 _AFFINE = r"\.(weight|bias)"
@@ -65,18 +63,11 @@ DECODER = (
 RULES = ENCODER + CONNECTOR + DECODER
 
 
-def read_tensors(source: str | Path) -> dict[str, mx.array]:
-    """The tensors of a safetensors file, lazily, once its header has been checked."""
-    read_header(Path(source))
-    return mx.load(str(source))
-
-
 def mm15_parameters(
     tensors: Mapping[str, mx.array], config: ModelConfig
 ) -> dict[str, mx.array]:
     """The parameters of `MM15(config)` from tensors in the PyTorch layout."""
-    expected = tree_flatten(MM15(config).parameters())
-    return apply_rules(tensors, RULES, {name: array.shape for name, array in expected})
+    return dict(plan_model(config, tensors, RULES).run(tensors.__getitem__))
 
 
 def convert_mm15(
@@ -88,18 +79,17 @@ def convert_mm15(
     dtype: mx.Dtype | None = None,
     force: bool = False,
 ) -> None:
-    """Write the model folder of a `.safetensors` file or a state dict of arrays.
+    """Write the model folder of a checkpoint (sources.py) or a state dict of arrays.
 
     `files` (tokenizer and card) are written beside the weights; `dtype`, if given, is
     what floats are stored in.
     """
+    read: Callable[[str], mx.array]
     if isinstance(source, str | Path):
-        tensors = read_tensors(source)
+        checkpoint = open_source(source)
+        tensors, read = checkpoint.placeholders(), checkpoint.read
     else:
         tensors = {name: mx.array(array) for name, array in source.items()}
-    parameters = mm15_parameters(tensors, config)
-    if dtype is not None:
-        parameters = {name: array.astype(dtype) for name, array in parameters.items()}
-    model = MM15(config)
-    model.load_weights(list(parameters.items()))
-    save_model(folder, model, config, files=files, force=force)
+        read = tensors.__getitem__
+    plan = plan_model(config, tensors, RULES)
+    write_model(folder, config, plan, read, files=files, dtype=dtype, force=force)

@@ -8,7 +8,7 @@ one error that names the thing and the remedy. What it is not: reading tensors
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FLOATS = {"F32", "F16", "BF16"}  # what MLX computes in
+MAX_DIMENSION = 2**31 - 1  # MLX's own limit
 _BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "BOOL": 1,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1,
@@ -32,14 +33,20 @@ class WeightsError(UserError):
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor as a safetensors header describes it."""
+    """One tensor as a file's header describes it, in the words of safetensors."""
 
     dtype: str
     shape: tuple[int, ...]
+    start: int = field(default=0, compare=False)  # its first byte in the file
 
     @property
     def nbytes(self) -> int:
-        return _BYTES[self.dtype] * math.prod(self.shape)
+        return item_bytes(self.dtype) * math.prod(self.shape)
+
+
+def item_bytes(dtype: str) -> int:
+    """Bytes of one number of a safetensors type."""
+    return _BYTES[dtype]
 
 
 def listed(problems: list[str]) -> str:
@@ -118,7 +125,7 @@ def read_header(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
     tensors: dict[str, Stored] = {}
     spans: list[tuple[int, int]] = []
     for name, entry in header.items():
-        tensors[name], span = _entry(path, name, entry)
+        tensors[name], span = _entry(path, name, entry, 8 + length)
         spans.append(span)
     end = 0
     for first, last in sorted(spans):
@@ -136,8 +143,10 @@ def _broken(path: Path, why: str) -> WeightsError:
     )
 
 
-def _entry(path: Path, name: str, entry: Any) -> tuple[Stored, tuple[int, int]]:
-    """One header entry, and the bytes that its tensor takes."""
+def _entry(
+    path: Path, name: str, entry: Any, data: int
+) -> tuple[Stored, tuple[int, int]]:
+    """One header entry, and the bytes that its tensor takes from byte `data` on."""
     if not isinstance(entry, dict):
         raise _broken(path, f"{name} has no description")
     dtype, shape = entry.get("dtype"), entry.get("shape")
@@ -148,7 +157,13 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[Stored, tuple[int, int]]:
             f"{path}: {name} has the unknown type {dtype!r}; "
             "convert its source with a newer mm15-mlx"
         )
-    stored, (first, last) = Stored(dtype, tuple(shape)), entry["data_offsets"]
+    if max(shape, default=0) > MAX_DIMENSION:
+        raise WeightsError(
+            f"{path}: {name} has the shape {tuple(shape)}; "
+            f"a dimension may be {MAX_DIMENSION} at most"
+        )
+    first, last = entry["data_offsets"]
+    stored = Stored(dtype, tuple(shape), data + first)
     if last - first != stored.nbytes:
         raise _broken(
             path, f"{name} needs {stored.nbytes} bytes and has {last - first}"

@@ -8,10 +8,12 @@ network. Which layers are quantised, and how, is read from the file's own shapes
 
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -32,6 +34,10 @@ from mm15_mlx.config import ModelConfig
 from mm15_mlx.mm15 import MM15
 
 SHARD_BYTES = 5 << 30
+_NAMES = {
+    mx.float32: "F32", mx.float16: "F16", mx.bfloat16: "BF16", mx.uint32: "U32",
+    mx.uint8: "U8",
+}  # fmt: skip
 # (group size, bits) of the modes whose scales are bytes.
 _MODES = {(32, 4): "mxfp4", (32, 8): "mxfp8", (16, 4): "nvfp4"}
 
@@ -165,50 +171,77 @@ def save_model(
 
     It appears whole or not at all: it is written beside the target and then renamed.
     """
+    weights = dict(tree_flatten(model.parameters()))
+    with new_folder(folder, config, files=files, force=force) as partial:
+        write_weights(partial, weights, weights.items(), shard_bytes)
+
+
+@contextmanager
+def new_folder(
+    folder: str | Path,
+    config: ModelConfig,
+    *,
+    files: Mapping[str, bytes] | None = None,
+    force: bool = False,
+) -> Iterator[Path]:
+    """A model folder with all but its weights, which the block writes into it.
+
+    It lies beside `folder` and takes its name when the block ends well; all of it is
+    on the disk by then. Raises WeightsError where `folder` exists, unless `force` and
+    it is a model folder: nothing else is ever replaced.
+    """
     folder = Path(folder)
     if folder.exists() and not force:
         raise WeightsError(f"{folder} exists; choose another name or give --force")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile: its folders are private, and a rename would keep them so.
-    partial = folder.parent / f".{folder.name}.{os.getpid()}.partial"
-    partial.mkdir()
+    if folder.exists() and not _replaceable(folder):
+        raise WeightsError(
+            f"{folder} is no model folder, so it is not replaced; choose another name"
+        )
+    for name in files or {}:
+        if Path(name).name != name:
+            raise WeightsError(f"{name!r} must be a bare file name")
+    folder = folder.resolve()  # a link stays one
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Not tempfile: its folders are private, and a rename would keep them so.
+        partial = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
+        partial.mkdir()
+    except OSError as error:
+        raise _unwritable(folder, error) from None
     try:
         text = json.dumps(config.to_dict(), indent=2, ensure_ascii=False)
         (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
         for name, content in (files or {}).items():
-            if Path(name).name != name:
-                raise WeightsError(f"{name!r} must be a bare file name")
             (partial / name).write_bytes(content)
-        _save_weights(partial, dict(tree_flatten(model.parameters())), shard_bytes)
+        yield partial
+        for path in (*partial.iterdir(), partial):
+            _to_disk(path)
         _replace(partial, folder)
+        _to_disk(folder.parent)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise _unwritable(folder, error) from None
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
-def _save_weights(folder: Path, weights: dict[str, mx.array], limit: int) -> None:
-    from mm15_mlx import __version__
+def _unwritable(folder: Path, error: OSError) -> WeightsError:
+    return WeightsError(
+        f"{folder} cannot be written: {error.strerror}; choose another place"
+    )
 
-    metadata = {"format": "mlx", "mm15_mlx": __version__}
-    shards: list[dict[str, mx.array]] = [{}]
-    room = limit
-    for name, array in weights.items():
-        if shards[-1] and array.nbytes > room:
-            shards.append({})
-            room = limit
-        shards[-1][name] = array
-        room -= array.nbytes
-    if len(shards) == 1:
-        mx.save_safetensors(str(folder / WEIGHTS), weights, metadata)
-        return
-    weight_map = {}
-    for i, shard in enumerate(shards, 1):
-        file = f"model-{i:05}-of-{len(shards):05}.safetensors"
-        mx.save_safetensors(str(folder / file), shard, metadata)
-        weight_map.update(dict.fromkeys(shard, file))
-    total = sum(array.nbytes for array in weights.values())
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+def _replaceable(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / CONFIG).exists() or not any(folder.iterdir()))
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _replace(partial: Path, folder: Path) -> None:
@@ -219,3 +252,79 @@ def _replace(partial: Path, folder: Path) -> None:
     folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old)
+
+
+def write_weights(
+    folder: Path,
+    like: Mapping[str, mx.array],
+    arrays: Iterable[tuple[str, mx.array]],
+    limit: int = SHARD_BYTES,
+) -> None:
+    """Write weights in shards of at most `limit` bytes, one array after the other.
+
+    `like` has the name, shape and type of every array, in their order, and is never
+    evaluated: headers are written from it. `arrays` are evaluated, written and dropped
+    one at a time, so they may be more than memory holds.
+    """
+    shards: list[dict[str, mx.array]] = [{}]
+    room = limit
+    for name, array in like.items():
+        if shards[-1] and array.nbytes > room:
+            shards.append({})
+            room = limit
+        shards[-1][name] = array
+        room -= array.nbytes
+    coming = iter(arrays)
+    files = [WEIGHTS]
+    if len(shards) > 1:
+        last = len(shards)
+        files = [f"model-{i:05}-of-{last:05}.safetensors" for i in range(1, last + 1)]
+    for file, shard in zip(files, shards, strict=True):
+        with (folder / file).open("wb") as out:
+            out.write(_header(shard))
+            for name, expected in shard.items():
+                given, array = next(coming)
+                _same(name, expected, given, array)
+                _write(out, array)
+                # The next one must not find this one in memory, nor its buffers.
+                del array
+                mx.clear_cache()
+    if len(shards) > 1:
+        weight_map = {n: f for f, s in zip(files, shards, strict=True) for n in s}
+        total = sum(array.nbytes for array in like.values())
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        text = json.dumps(index, indent=2) + "\n"
+        (folder / INDEX).write_text(text, encoding="utf-8")
+
+
+def _header(shard: Mapping[str, mx.array]) -> bytes:
+    """What a safetensors file begins with (its format's README)."""
+    from mm15_mlx import __version__
+
+    header: dict[str, Any] = {
+        "__metadata__": {"format": "mlx", "mm15_mlx": __version__}
+    }
+    end = 0
+    for name, array in shard.items():
+        first, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": _NAMES[array.dtype],
+            "shape": array.shape,
+            "data_offsets": [first, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the data are aligned
+    return len(text).to_bytes(8, "little") + text
+
+
+def _same(name: str, expected: mx.array, given: str, array: mx.array) -> None:
+    was = (given, array.shape, array.dtype)
+    if was != (name, expected.shape, expected.dtype):
+        raise RuntimeError(f"{name}: {was} came instead of the planned array")
+
+
+def _write(out: BinaryIO, array: mx.array) -> None:
+    array = mx.contiguous(array)
+    mx.eval(array)
+    # bfloat16 is not a type of Python's buffers.
+    out.write(memoryview(array.view(mx.uint16) if array.itemsize == 2 else array))

@@ -201,5 +201,5 @@ def test_convert_refuses_a_file_that_is_none(
     (tmp_path / "x.safetensors").write_bytes(b"\x80\x02}q\x00." * 100)
     with pytest.raises(WeightsError, match="not a safetensors file"):
         convert_mm15(tmp_path / "x.safetensors", tiny_config, tmp_path / "out")
-    with pytest.raises(WeightsError, match="cannot be read: No such file"):
+    with pytest.raises(WeightsError, match="there is no checkpoint .*y.safetensors;"):
         convert_mm15(tmp_path / "y.safetensors", tiny_config, tmp_path / "out")

@@ -1,21 +1,17 @@
 """The trainer of nano-ui: a packed sample is the same as its questions asked alone."""
 
 import dataclasses
-import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from mm15_mlx.config import PRESETS, ModelConfig
-from mm15_mlx.convert.mm15_torch import sft
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
-from mm15_mlx.convert.mm15_torch.optimizing import optimizers, save, schedule, update
+from mm15_mlx.convert.mm15_torch.optimizing import optimizers, schedule, update
 from mm15_mlx.convert.mm15_torch.packed import Attend, future, packed_states
 from mm15_mlx.convert.mm15_torch.perception import (
     Heads,
@@ -320,57 +316,6 @@ def test_positions_tell_the_patches_of_a_token_apart(config: ModelConfig) -> Non
     assert (features.mean((0, 1)) + table.mean(0)).abs().mean() < 3
     apart = torch.cdist(table, table) + 100 * torch.eye(4)
     assert apart.min() > 5
-
-
-@torch.enable_grad()
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
-    config: ModelConfig,
-    samples: SampleEncoder,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    vision = dataclasses.replace(config.vision_config, image_size=48, patch_size=24)
-    tiling = dataclasses.replace(config.tiling, tile_size=48)
-    tiny = dataclasses.replace(config, vision_config=vision, tiling=tiling)
-    monkeypatch.setattr(sft, "PRESETS", {"nano-ui": tiny})
-    folder = tmp_path / "screens"
-    (folder / "images").mkdir(parents=True)
-    rows = []
-    for k in range(3):
-        Image.new("RGB", (48, 96), (40 * k, 90, 200)).save(folder / f"images/{k}.png")
-        line = {"text": f"Item {k}", "box": [4, 30, 40, 44]}
-        line["edges"] = [4 + 6 * c for c in range(len(line["text"]) + 1)]
-        button = {"type": "button", "text": f"Item {k}", "box": [2, 26, 44, 50],
-                  "tappable": True}  # fmt: skip
-        rows.append({"id": str(k), "image": f"images/{k}.png", "width": 48,
-                     "height": 96, "layout": "settings", "texts": [line],
-                     "elements": [button]})  # fmt: skip
-    (folder / "screens.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    (tmp_path / "views").mkdir()
-    recipe = tmp_path / "tiny.args"
-    recipe.write_text("--steps 4 --batch 2 --questions 6  # small\n--save-every 2\n")
-
-    def run(out: Path) -> dict:
-        flags = ["--screens", folder, "--views", tmp_path / "views", "--tokenizer",
-                 samples.encoder.tokenizer.path, "--out", out]  # fmt: skip
-        args = sft.arguments([f"@{recipe}", *map(str, flags)])
-        for _ in sft.Trainer(args).train():
-            pass
-        return torch.load(out, weights_only=True)
-
-    half = tmp_path / "half.pt"
-
-    def keep_half(path: Path, state: dict) -> None:
-        save(path, state)
-        if state["step"] == 2:
-            shutil.copy(path, half)
-
-    monkeypatch.setattr(sft, "save", keep_half)
-    whole = run(tmp_path / "whole.pt")
-    resumed = run(half)
-    assert whole["step"] == resumed["step"] == 4
-    for name, tensor in whole["model"].items():
-        assert torch.equal(tensor, resumed["model"][name]), name
 
 
 @torch.enable_grad()
