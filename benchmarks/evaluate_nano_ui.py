@@ -1,41 +1,68 @@
 """`nano-ui` on held-out screens beside the same questions about a grey picture.
 
 The grey picture has the screen's size and shows nothing: what is left is what the model
-guesses from the question alone. The last line of stdout is one JSON document.
+guesses from the question alone. Every metric comes with its n and a 95 % interval (a
+bootstrap over screens); further tables show each kit and each element type. The last
+line of stdout is one JSON document.
 
 Run: python benchmarks/evaluate_nano_ui.py benchmarks/data/layouts.jsonl
 """
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from tables import field_table, intervals, main_table, type_table
 
 from mm15_mlx import load
-from mm15_mlx.evaluate import predictions, read_tasks, summary
+from mm15_mlx.config import UserError
+from mm15_mlx.evaluate import Prediction, predictions, read_tasks, summary
+
+FIELDS = ("kit", "type")  # of the rows; only classes and widgets have a type
 
 
-def main() -> None:
+def report(name: str, done: Sequence[Prediction]) -> dict[str, Any]:
+    """The JSON of `eval`, with the slices by both fields and the intervals."""
+    whole = summary(name, done)
+    whole["slices"] = {
+        field: summary(name, done, by=field)["slices"]
+        for field in FIELDS
+        if any(field in p.row for p in done)
+    }
+    return whole | {"intervals": intervals(done)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", type=Path)
     parser.add_argument("--model", default="nano-ui")
     parser.add_argument("--limit", type=int)
-    args = parser.parse_args()
-    rows = read_tasks(args.tasks)[: args.limit]
-    model, processor = load(args.model)
+    parser.add_argument("--task", help="only this task, such as widgets")
+    args = parser.parse_args(arguments)
+    try:
+        rows = read_tasks(args.tasks)
+        rows = [r for r in rows if args.task in (None, r["task"])][: args.limit]
+        if not rows:
+            raise UserError(f"{args.tasks} has no task {args.task!r}")
+        model, processor = load(args.model)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     seen, blind = (
-        summary(args.model, list(predictions(model, processor, rows, blind=b)))
-        for b in (False, True)
+        list(predictions(model, processor, rows, blind=b)) for b in (False, True)
     )
-    print(f"| task | metric | screen | grey picture | n |\n|{'---|' * 5}")
-    for task, values in seen["metrics"].items():
-        for name, value in values.items():
-            if name != "n":
-                other = blind["metrics"][task][name]
-                print(
-                    f"| {task} | {name} | {value:.3f} | {other:.3f} | {values['n']} |"
-                )
-    print(json.dumps({"screen": seen, "grey": blind}))
+    found = report(args.model, seen)
+    print(main_table(seen, blind, "grey picture"))
+    for field in found["slices"]:
+        print(f"\n{field_table(seen, field)}")
+    if "element_types" in found:
+        print(f"\n{type_table(found['element_types'])}")
+    print(f"\n{json.dumps({'screen': found, 'grey': summary(args.model, blind)})}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mm15_mlx import ui
-from mm15_mlx.config import UserError
+from mm15_mlx.config import CoordinateConfig, UserError
 from mm15_mlx.generate import Options, Result, collect, decode
 from mm15_mlx.grounding import Box, Point, draw
 from mm15_mlx.images import ImageLike, load_picture
@@ -34,8 +34,8 @@ class Session:
         self.load_s = 0.0
 
     @property
-    def coordinates_range(self) -> int:
-        return self._processor.config.coordinates.range
+    def coordinates(self) -> CoordinateConfig:
+        return self._processor.config.coordinates
 
     def answer(
         self, prompt: Prompt, images: Sequence[ImageLike], stream: bool = False
@@ -253,7 +253,7 @@ def widgets(
     """Every UI element the model lists."""
     result = session.answer(ui.WIDGETS_PROMPT, [image])
     picture = result.images[0].picture
-    coordinates = session.coordinates_range
+    coordinates = session.coordinates
     elements = ui.parse_elements(result.text, picture.size, coordinates)
     boxes = [Box(ui.element_line(e.type, e.text), 0, e.px, e.norm) for e in elements]
     if json:

@@ -10,22 +10,18 @@ import difflib
 import typing
 from dataclasses import dataclass, field
 
+from mm15_mlx.input_config import (
+    ConfigError,
+    CoordinateConfig,
+    PromptConfig,
+    TilingConfig,
+)
+from mm15_mlx.input_config import UserError as UserError
+from mm15_mlx.input_config import check_choice as _choice
+from mm15_mlx.rope import RopeScaling
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's constants
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-class UserError(ValueError):
-    """A mistake that a user can mend; the message is one line and says how."""
-
-
-class ConfigError(UserError):
-    """A configuration that cannot be used; the message names the key and the remedy."""
-
-
-def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        names = ", ".join(allowed)
-        raise ConfigError(f"{name} is {value!r}; it must be one of {names}")
 
 
 def _divides(name: str, whole: int, part_name: str, part: int) -> None:
@@ -33,9 +29,16 @@ def _divides(name: str, whole: int, part_name: str, part: int) -> None:
         raise ConfigError(f"{name} {whole} is not a multiple of {part_name} {part}")
 
 
+# The names that Hugging Face gives them; gelu is the exact one.
+GELUS = ("gelu", "gelu_pytorch_tanh")
+
+
 @dataclass(frozen=True)
 class VisionConfig:
-    """CLIP ViT (MM1 §3.1: ViT-H/14 trained at 378 px on DFN-5B)."""
+    """CLIP ViT (MM1 §3.1: ViT-H/14 trained at 378 px on DFN-5B).
+
+    The switches are what SigLIP and InternViT have otherwise.
+    """
 
     hidden_size: int = 1280  # ViT-L 1024, nano-ui 256
     intermediate_size: int = 5120
@@ -43,26 +46,43 @@ class VisionConfig:
     num_attention_heads: int = 16  # head dim 80: fused on Metal
     patch_size: int = 14
     image_size: int = 378  # side of the position table; other grids are interpolated
-    hidden_act: str = "quick_gelu"  # DFN5B weights: QuickGELU
-    layer_norm_eps: float = 1e-5
+    hidden_act: str = "quick_gelu"  # CLIP, DFN5B; InternViT gelu; SigLIP with tanh
+    layer_norm_eps: float = 1e-5  # SigLIP, InternViT 1e-6
+    # Pixels beyond the last whole patch are not seen (SigLIP so400m: 384 px, 27 × 14).
+    crop_to_patches: bool = False
+    class_token: bool = True  # a token before the patches; SigLIP has none
+    patch_bias: bool = False  # SigLIP, InternViT true
+    qkv_bias: bool = True  # bias on q, k and v
+    pre_norm: bool = True  # CLIP's norm before the blocks; SigLIP, InternViT none
+    layer_scale: bool = False  # InternViT: each branch times a vector
     feature_layer: int = -1  # not published: our choice; last block, no ln_post
+    post_norm: bool = False  # Idefics3: features pass the norm after the last block
     image_mean: tuple[float, float, float] = CLIP_MEAN
     image_std: tuple[float, float, float] = CLIP_STD
 
     def __post_init__(self) -> None:
-        _choice("vision_config.hidden_act", self.hidden_act, ("quick_gelu", "gelu"))
+        _choice("vision_config.hidden_act", self.hidden_act, ("quick_gelu", *GELUS))
         _divides("vision_config.hidden_size", self.hidden_size,
                  "num_attention_heads", self.num_attention_heads)  # fmt: skip
-        _divides("vision_config.image_size", self.image_size,
-                 "patch_size", self.patch_size)  # fmt: skip
+        self.check_side("vision_config.image_size", self.image_size)
         if self.feature_layer not in (-1, -2):
             raise ConfigError(
                 f"vision_config.feature_layer is {self.feature_layer}; use -1 or -2"
+            )
+        if self.post_norm and self.feature_layer != -1:
+            raise ConfigError(
+                "vision_config.post_norm is the norm after the last block; with "
+                f"feature_layer {self.feature_layer} it must be false"
             )
 
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
+
+    def check_side(self, name: str, side: int) -> None:
+        """Raises ConfigError where views of `side` pixels are no whole patches."""
+        if not self.crop_to_patches:
+            _divides(name, side, "vision_config.patch_size", self.patch_size)
 
     @property
     def grid_size(self) -> int:
@@ -72,16 +92,33 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class ConnectorConfig:
-    """Honeybee's C-Abstractor (MM1 §3.1), or MM1's two ablations of it."""
+    """Honeybee's C-Abstractor (MM1 §3.1), MM1's two ablations of it, or pixel shuffle.
 
-    type: str = "c_abstractor"  # c_abstractor | mlp | avg_pool
+    Idefics3 and InternVL shuffle: the patches of a square become one token's channels.
+    """
+
+    type: str = "c_abstractor"  # c_abstractor | avg_pool | mlp | pixel_shuffle
     num_visual_tokens: int = 144  # MM1.5: 144 per view
     hidden_size: int = 1024  # not published: Honeybee's default
     depth: int = 3  # not published: Honeybee's default; blocks per stage
-    mlp_depth: int = 2  # not published: Honeybee's default
+    mlp_depth: int = 2  # not published: Honeybee's default; Idefics3 1, InternVL 2
+    # Of mlp and pixel_shuffle:
+    mlp_bias: bool = True  # Idefics3 false
+    hidden_act: str = "gelu"  # between the Linears
+    # Of pixel_shuffle:
+    scale_factor: int = 1  # side of the square; SmolVLM 4 or 3, InternVL 2
+    pre_norm: bool = False  # a LayerNorm before the Linears; InternVL true
 
     def __post_init__(self) -> None:
-        _choice("connector_config.type", self.type, ("c_abstractor", "mlp", "avg_pool"))
+        _choice("connector_config.type", self.type, (
+            "c_abstractor", "mlp", "avg_pool", "pixel_shuffle"
+        ))  # fmt: skip
+        _choice("connector_config.hidden_act", self.hidden_act, GELUS)
+        if self.type == "pixel_shuffle" and self.scale_factor < 1:
+            raise ConfigError(
+                f"connector_config.scale_factor is {self.scale_factor}; "
+                "it must be 1 or more"
+            )
         if self.pooled_grid**2 != self.num_visual_tokens:
             raise ConfigError(
                 f"connector_config.num_visual_tokens is {self.num_visual_tokens}; "
@@ -93,13 +130,32 @@ class ConnectorConfig:
         """Visual tokens along one side of a view (12 for 144)."""
         return round(self.num_visual_tokens**0.5)
 
+    def check_grid(self, grid: int) -> None:
+        """Raises ConfigError where views of `grid`² patches give other tokens."""
+        if self.type == "mlp" and grid**2 != self.num_visual_tokens:
+            raise ConfigError(
+                f"an mlp connector keeps all {grid**2} patches of a view; "
+                f"num_visual_tokens is {self.num_visual_tokens}"
+            )
+        if self.type == "pixel_shuffle":
+            _divides("patches along a view:", grid,
+                     "connector_config.scale_factor", self.scale_factor)  # fmt: skip
+            tokens = (grid // self.scale_factor) ** 2
+            if tokens != self.num_visual_tokens:
+                raise ConfigError(
+                    f"a pixel_shuffle connector with scale_factor {self.scale_factor} "
+                    f"makes {tokens} tokens of a view's {grid**2} patches; "
+                    f"num_visual_tokens is {self.num_visual_tokens}"
+                )
+
 
 @dataclass(frozen=True)
 class TextConfig:
     """Decoder-only transformer, dense or with experts in every k-th layer.
 
     Shapes are not published. The 3B default is that of Apple's later open `honeycrisp`
-    configuration, whose MoE variant has the 64B parameters that MM1 reports.
+    configuration, whose MoE variant has the 64B parameters that MM1 reports. The
+    switches are what Llama, Qwen, Mixtral, Gemma and Phi-3 have otherwise.
     """
 
     hidden_size: int = 3072
@@ -109,14 +165,18 @@ class TextConfig:
     num_key_value_heads: int = 8
     head_dim: int = 128  # 64 or 128: fused prefill and decode on Metal
     vocab_size: int = 49152
+    hidden_act: str = "silu"  # of the gate; Gemma gelu_pytorch_tanh
     rms_norm_eps: float = 1e-5
     rope_theta: float = 500_000.0
+    rope_scaling: RopeScaling = field(default_factory=RopeScaling)
     max_position_embeddings: int = 4096  # MM1: sequences of 4,096
+    embedding_scale: float = 1.0  # of token embeddings; Gemma √hidden_size
     attention_bias: bool = False  # bias on q, k and v (Qwen2)
     qk_norm: bool = True
     tie_word_embeddings: bool = True
     num_experts: int = 0  # 0 = dense; MM1.5-MoE: 64
     num_experts_per_tok: int = 2  # MM1.5: top-2
+    norm_topk_prob: bool = True  # the chosen experts' shares sum to 1
     decoder_sparse_step: int = 2  # MM1.5: experts replace the FFN every two layers
     moe_intermediate_size: int = 0
     router_aux_loss_coef: float = 0.01  # MM1.5
@@ -125,6 +185,17 @@ class TextConfig:
     def __post_init__(self) -> None:
         _divides("text_config.num_attention_heads", self.num_attention_heads,
                  "num_key_value_heads", self.num_key_value_heads)  # fmt: skip
+        _choice("text_config.hidden_act", self.hidden_act, ("silu", *GELUS))
+        if self.embedding_scale <= 0:
+            raise ConfigError(
+                f"text_config.embedding_scale is {self.embedding_scale}; it must be "
+                "positive"
+            )
+        self._check_longrope()
+        if self.num_experts and self.hidden_act != "silu":
+            raise ConfigError(
+                f"text_config.hidden_act is {self.hidden_act!r}; experts have 'silu'"
+            )
         if self.num_experts and not self.moe_intermediate_size:
             raise ConfigError(
                 f"text_config.num_experts is {self.num_experts} but "
@@ -136,78 +207,27 @@ class TextConfig:
                 f"than num_experts {self.num_experts}"
             )
 
+    def _check_longrope(self) -> None:
+        rope = self.rope_scaling
+        if rope.rope_type != "longrope":
+            return
+        if 2 * len(rope.short_factor) != self.head_dim:
+            raise ConfigError(
+                f"text_config.rope_scaling.short_factor has {len(rope.short_factor)} "
+                f"numbers; head_dim {self.head_dim} needs {self.head_dim // 2}"
+            )
+        # Beyond it other factors hold, and keys already cached would be wrong.
+        if self.max_position_embeddings > rope.original_max_position_embeddings:
+            raise ConfigError(
+                "text_config.max_position_embeddings is "
+                f"{self.max_position_embeddings}; longrope is supported up to "
+                "original_max_position_embeddings, "
+                f"{rope.original_max_position_embeddings}"
+            )
+
     def is_sparse(self, layer: int) -> bool:
         """Whether `layer` (from 0) holds experts: the last of every k layers."""
         return self.num_experts > 0 and (layer + 1) % self.decoder_sparse_step == 0
-
-
-@dataclass(frozen=True)
-class TilingConfig:
-    """Dynamic image splitting (MM1.5 §3.5)."""
-
-    tile_size: int = 672  # side of one view in pixels
-    policy: str = "dynamic"  # dynamic | static | none
-    n_min: int = 4  # MM1.5: (4, 9)
-    n_max: int = 9
-    static_grid: tuple[int, int] = (2, 2)  # rows, columns of the static policy
-    overview: str = "after"  # after | before | none
-    indicator: str = "index"  # index | seps | none
-    max_split_images: int = 2  # "fewer than three images" are split
-    grid_rule: str = "mm15"  # mm15 = Eq. 1 | anyres = LLaVA's select_best_resolution
-    pad_color: tuple[int, int, int] = (0, 0, 0)  # not published: our choice
-    pad_side: str = "end"  # not published: our choice; end = right and bottom | center
-
-    def __post_init__(self) -> None:
-        _choice("tiling.policy", self.policy, ("dynamic", "static", "none"))
-        _choice("tiling.overview", self.overview, ("after", "before", "none"))
-        _choice("tiling.indicator", self.indicator, ("index", "seps", "none"))
-        _choice("tiling.grid_rule", self.grid_rule, ("mm15", "anyres"))
-        _choice("tiling.pad_side", self.pad_side, ("end", "center"))
-        if not 1 <= self.n_min <= self.n_max:
-            raise ConfigError(
-                f"tiling.n_min {self.n_min} and n_max {self.n_max} must hold "
-                "1 <= n_min <= n_max"
-            )
-
-
-@dataclass(frozen=True)
-class PromptConfig:
-    """The conversation's text. Nothing of it is published: all our choice."""
-
-    bos: str = ""
-    user_start: str = "<|user|>"
-    assistant_start: str = "<|assistant|>"
-    system_start: str = "<|system|>"
-    turn_end: str = "<|end|>"
-    image_token: str = "<|image|>"
-    image_token_id: int = 4  # its id in the tokenizer; one per visual token
-    index_format: str = "({k}, {i}, {j})"  # before each view; overview is (k, 0, 0)
-    system: str = ""  # default system text
-
-
-@dataclass(frozen=True)
-class CoordinateConfig:
-    """How boxes and points are written for the model. Not published: our choice.
-
-    `tokens`: `<box>` and four location tokens `<loc_0>`…`<loc_range>`. `digits`: the
-    text `[x1, y1, x2, y2]` as Ferret writes it. Both count 0…range over the original
-    picture. Location tokens may count over the canvas of all tiles instead: then the
-    same place in a tile is the same number, whatever the picture's proportions are.
-    Users see numbers of the picture either way.
-    """
-
-    format: str = "digits"  # digits | tokens
-    range: int = 1000
-    frame: str = "picture"  # picture | canvas
-
-    def __post_init__(self) -> None:
-        _choice("coordinates.format", self.format, ("digits", "tokens"))
-        _choice("coordinates.frame", self.frame, ("picture", "canvas"))
-        if self.frame == "canvas" and self.format != "tokens":
-            raise ConfigError(
-                "coordinates.frame 'canvas' needs the format 'tokens': digits are "
-                "shown to users as the model writes them"
-            )
 
 
 @dataclass(frozen=True)
@@ -230,20 +250,13 @@ class ModelConfig:
                 f"model_type is {self.model_type!r}, not 'mm15'; "
                 "run mm15-mlx convert on this folder first"
             )
-        _divides("tiling.tile_size", self.tiling.tile_size,
-                 "vision_config.patch_size", self.vision_config.patch_size)  # fmt: skip
+        self.vision_config.check_side("tiling.tile_size", self.tiling.tile_size)
         if self.coordinates.frame == "canvas" and self.tiling.pad_side != "end":
             raise ConfigError(
                 "coordinates.frame 'canvas' needs tiling.pad_side 'end', not "
                 f"{self.tiling.pad_side!r}: both must begin at the same corner"
             )
-        if self.connector_config.type == "mlp":
-            grid = self.view_grid**2
-            if grid != self.connector_config.num_visual_tokens:
-                raise ConfigError(
-                    f"an mlp connector keeps all {grid} patches of a view; "
-                    f"num_visual_tokens is {self.connector_config.num_visual_tokens}"
-                )
+        self.connector_config.check_grid(self.view_grid)
 
     @property
     def view_grid(self) -> int:
@@ -285,6 +298,10 @@ def _value(hint: typing.Any, value: typing.Any, where: str) -> typing.Any:
         return _read(typing.cast(type, hint), value, where)
     if typing.get_origin(hint) is tuple:
         kinds = typing.get_args(hint)
+        if kinds[-1] is ...:  # any number of one kind
+            kinds = kinds[:1] * (len(value) if isinstance(value, list | tuple) else 0)
+            if not isinstance(value, list | tuple):
+                raise ConfigError(f"{where} must be a list, not {value!r}")
         if not isinstance(value, list | tuple) or len(value) != len(kinds):
             raise ConfigError(f"{where} must be a list of {len(kinds)} numbers")
         return tuple(_value(t, v, where) for t, v in zip(kinds, value, strict=True))

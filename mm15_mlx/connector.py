@@ -1,9 +1,10 @@
 """The connector: patch features in, a fixed number of visual tokens out.
 
 What this file is: Honeybee's C-Abstractor, MM1's choice (MM1 §3.1; MM1.5: 144 tokens a
-view), and the two ablations of it: average pooling and LLaVA's MLP. What it is not:
-reading pixels (encoder.py) or placing tokens in the text (mm15.py). Neither paper gives
-depth and width: they are Honeybee's defaults. Names follow Honeybee and timm.
+view), the two ablations of it, average pooling and LLaVA's MLP, and the pixel shuffle
+of Idefics3 and InternVL. What it is not: reading pixels (encoder.py) or placing tokens
+in the text (mm15.py). Neither paper gives depth and width: they are Honeybee's
+defaults. Names follow Honeybee and timm.
 
 V views, G patches a side, N = G*G patches, Q visual tokens a side, C channels,
 D decoder width.
@@ -15,8 +16,9 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from mm15_mlx import fast_cpu
 from mm15_mlx.config import ConnectorConfig
-from mm15_mlx.encoder import resize_table
+from mm15_mlx.encoder import ACTIVATIONS, resize_table
 
 
 @functools.lru_cache(maxsize=32)
@@ -86,7 +88,7 @@ class SqueezeExcite(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         mean = x.mean(axis=(1, 2), keepdims=True)  # (V, 1, 1, C)
-        return x * mx.sigmoid(self.fc2(nn.silu(self.fc1(mean))))
+        return x * mx.sigmoid(self.fc2(silu(self.fc1(mean))))
 
 
 class Bottleneck(nn.Module):
@@ -102,9 +104,9 @@ class Bottleneck(nn.Module):
         self.downsample = nn.Identity() if same else pointwise(inputs, outputs)
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = nn.silu(self.conv1(x))
-        y = self.se(nn.silu(self.conv2(y)))
-        return nn.silu(self.conv3(y) + self.downsample(x))
+        y = silu(self.conv1(x))
+        y = self.se(silu(self.conv2(y)))
+        return silu(self.conv3(y) + self.downsample(x))
 
 
 class Stage(nn.Module):
@@ -162,14 +164,31 @@ class AvgPool(nn.Module):
         return self.readout[0](self.pool(square(x)).flatten(1, 2))
 
 
+silu = fast_cpu.elementwise(fast_cpu.silu, nn.silu)
+
+
+class Activation(nn.Module):
+    """A function in a list of layers."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.function = ACTIVATIONS[name]
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.function(x)
+
+
 class MLPConnector(nn.Module):
     """LLaVA's MLP: every patch is a visual token (MM1 §3.1, an ablation)."""
 
     def __init__(self, config: ConnectorConfig, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.readout: list[nn.Module] = [nn.Linear(inputs, outputs)]
+        bias = config.mlp_bias
+        self.readout: list[nn.Module] = [nn.Linear(inputs, outputs, bias=bias)]
         for _ in range(1, config.mlp_depth):
-            self.readout += [nn.GELU(), nn.Linear(outputs, outputs)]
+            self.readout += [
+                Activation(config.hidden_act), nn.Linear(outputs, outputs, bias=bias)
+            ]  # fmt: skip
 
     def __call__(self, x: mx.array) -> mx.array:
         for layer in self.readout:
@@ -177,12 +196,48 @@ class MLPConnector(nn.Module):
         return x
 
 
+class PixelShuffle(nn.Module):
+    """The patches of a square are one visual token's channels, then an MLP.
+
+    Channels are in the square's reading order, as in Idefics3 and in InternVL since
+    its `ps_version` v2; v1 leaves rows and columns exchanged.
+    """
+
+    def __init__(self, config: ConnectorConfig, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.side = config.scale_factor
+        channels = inputs * self.side**2
+        # InternVL: PyTorch's usual eps.
+        norm = nn.LayerNorm(channels, 1e-5) if config.pre_norm else nn.Identity()
+        self.pre_layernorm = norm
+        self.readout = MLPConnector(config, channels, outputs).readout
+
+    def shuffled(self, x: mx.array) -> mx.array:
+        """(V, N, C) → (V, N / side², side² · C)."""
+        v, _, c = x.shape
+        s = self.side
+        q = round(x.shape[1] ** 0.5) // s
+        x = x.reshape(v, q, s, q, s, c).transpose(0, 1, 3, 2, 4, 5)
+        return x.reshape(v, q * q, s * s * c)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        x = self.pre_layernorm(self.shuffled(x))
+        for layer in self.readout:
+            x = layer(x)
+        return x
+
+
+Connector = CAbstractor | AvgPool | MLPConnector | PixelShuffle
+
+
 def build_connector(
     config: ConnectorConfig, inputs: int, outputs: int, grid: int
-) -> CAbstractor | AvgPool | MLPConnector:
+) -> Connector:
     """The connector that `config` names, for features of `grid`² patches."""
     if config.type == "c_abstractor":
         return CAbstractor(config, inputs, outputs, grid)
     if config.type == "avg_pool":
         return AvgPool(config, inputs, outputs)
+    if config.type == "pixel_shuffle":
+        return PixelShuffle(config, inputs, outputs)
     return MLPConnector(config, inputs, outputs)

@@ -1,9 +1,10 @@
 """The decoder: a causal transformer, dense or with experts in every k-th layer.
 
-What this file is: rotary positions, grouped-query attention, SwiGLU, the KV cache, and
-MM1.5's mixture of experts (64 experts, top-2, in every second layer; losses as AXLearn
-defines them). What it is not: sampling (generate.py) or images (mm15.py). The shapes
-are not published; names follow Hugging Face's Llama and Qwen3-MoE.
+What this file is: rotary positions, grouped-query attention, gated MLPs, the KV cache,
+and MM1.5's mixture of experts (64 experts, top-2, in every second layer; losses as
+AXLearn defines them). Its configuration also makes Llama, Qwen, Mixtral, Gemma and
+Phi-3 of it. What it is not: sampling (generate.py) or images (mm15.py). The shapes are
+not published; names follow Hugging Face's Llama and Qwen3-MoE.
 
 Experts are drop-free here: AXLearn drops tokens above a capacity factor of 2, which
 makes an answer depend on what else is in the batch.
@@ -12,12 +13,17 @@ B batch, L tokens, T tokens cached so far, D width, H query heads, K key/value h
 E experts, k experts of a token.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from mm15_mlx.config import TextConfig
+from mm15_mlx import fast_cpu
+from mm15_mlx.config import GELUS, TextConfig
+from mm15_mlx.encoder import ACTIVATIONS
+from mm15_mlx.rope import rope_periods, rope_temper
 
 Mask = str | mx.array | None
 
@@ -154,9 +160,7 @@ def attend(
 
         return scaled_dot_product_attention(queries, keys, values, cache, scale, mask)
     # Fewer key than query heads are fine: the kernel shares them without copies.
-    return mx.fast.scaled_dot_product_attention(
-        queries, keys, values, scale=scale, mask=mask
-    )
+    return fast_cpu.attention(queries, keys, values, scale, mask)
 
 
 class Attention(nn.Module):
@@ -166,8 +170,13 @@ class Attention(nn.Module):
         super().__init__()
         d, h = config.hidden_size, config.head_dim
         self.head_dim = h
-        self.scale = h**-0.5
-        self.theta = config.rope_theta
+        self.scale = h**-0.5 * rope_temper(config.rope_scaling)
+        # Either theta or all periods, as mx.fast.rope takes them.
+        self.theta: float | None = config.rope_theta
+        self._periods: mx.array | None = None
+        if config.rope_scaling.rope_type != "default":
+            periods = rope_periods(config.rope_theta, h, config.rope_scaling)
+            self.theta, self._periods = None, mx.array(periods)
         bias = config.attention_bias
         self.q_proj = nn.Linear(d, config.num_attention_heads * h, bias=bias)
         self.k_proj = nn.Linear(d, config.num_key_value_heads * h, bias=bias)
@@ -181,7 +190,7 @@ class Attention(nn.Module):
         # Not `traditional`: pairs are (i, i + head_dim / 2), as Hugging Face has them.
         return mx.fast.rope(
             x, self.head_dim, traditional=False, base=self.theta, scale=1.0,
-            offset=offset,
+            offset=offset, freqs=self._periods,
         )  # fmt: skip
 
     def __call__(self, x: mx.array, mask: Mask, cache: Cache) -> mx.array:
@@ -200,17 +209,39 @@ class Attention(nn.Module):
         return self.o_proj(out.transpose(0, 2, 1, 3).reshape(b, length, -1))
 
 
-class MLP(nn.Module):
-    """SwiGLU. Returns no router logits, so that it stands where MoE does."""
+@functools.partial(fast_cpu.elementwise, fast_cpu.swiglu)
+def swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    return nn.silu(gate) * up
 
-    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+
+def geglu(name: str, gate: mx.array, up: mx.array) -> mx.array:
+    return ACTIVATIONS[name](gate) * up
+
+
+Gate = Callable[[mx.array, mx.array], mx.array]
+GATES: dict[str, Gate] = {
+    "silu": swiglu,
+    **{name: functools.partial(geglu, name) for name in GELUS},
+}
+
+
+class MLP(nn.Module):
+    """SwiGLU or GeGLU. Returns no router logits, so that it stands where MoE does."""
+
+    def __init__(self, config: TextConfig) -> None:
         super().__init__()
+        hidden_size, intermediate_size = config.hidden_size, config.intermediate_size
+        self.activation = GATES[config.hidden_act]
         self.gate_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
         self.up_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
         self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
 
     def __call__(self, x: mx.array) -> tuple[mx.array, list[mx.array]]:
-        return self.down_proj(nn.silu(self.gate_proj(x)) * self.up_proj(x)), []
+        return self.down_proj(self.activation(self.gate_proj(x), self.up_proj(x))), []
+
+
+def summing_to_one(shares: mx.array) -> mx.array:
+    return shares / (shares.sum(axis=-1, keepdims=True) + 1e-9)
 
 
 class MoE(nn.Module):
@@ -222,6 +253,7 @@ class MoE(nn.Module):
         from mlx_lm.models.switch_layers import SwitchGLU
 
         self.top_k = config.num_experts_per_tok
+        self.shares = summing_to_one if config.norm_topk_prob else nn.Identity()
         self.gate = nn.Linear(config.hidden_size, config.num_experts, bias=False)
         self.switch_mlp = SwitchGLU(
             config.hidden_size, config.moe_intermediate_size, config.num_experts
@@ -229,12 +261,11 @@ class MoE(nn.Module):
 
     def __call__(self, x: mx.array) -> tuple[mx.array, list[mx.array]]:
         logits = self.gate(x).astype(mx.float32)  # (B, L, E)
-        # Softmax over all experts, then renormalised over the chosen ones.
+        # Softmax over all experts, then (MM1.5) renormalised over the chosen ones.
         probs = mx.softmax(logits, axis=-1)
         chosen = mx.argpartition(-probs, kth=self.top_k - 1, axis=-1)
         chosen = mx.stop_gradient(chosen[..., : self.top_k])  # (B, L, k)
-        gates = mx.take_along_axis(probs, chosen, axis=-1)
-        gates = gates / (gates.sum(axis=-1, keepdims=True) + 1e-9)
+        gates = self.shares(mx.take_along_axis(probs, chosen, axis=-1))
         y = self.switch_mlp(x, chosen)  # (B, L, k, D)
         y = (y * gates[..., None].astype(y.dtype)).sum(axis=-2)  # (B, L, D)
         return y, [logits]
@@ -265,9 +296,7 @@ class Block(nn.Module):
         self.input_layernorm = nn.RMSNorm(d, eps)
         self.self_attn = Attention(config)
         self.post_attention_layernorm = nn.RMSNorm(d, eps)
-        self.mlp = (
-            MoE(config) if config.is_sparse(layer) else MLP(d, config.intermediate_size)
-        )
+        self.mlp = MoE(config) if config.is_sparse(layer) else MLP(config)
 
     def __call__(
         self, x: mx.array, mask: Mask, cache: Cache
@@ -289,6 +318,10 @@ class Decoder(nn.Module):
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
+    def embed(self, ids: mx.array) -> mx.array:
+        """Embeddings (…, D) of ids (…), at the size that the layers expect."""
+        return self.embed_tokens(ids) * self.config.embedding_scale
+
     def __call__(
         self,
         inputs: mx.array,
@@ -307,7 +340,7 @@ class Decoder(nn.Module):
 
         For training. They cost nothing elsewhere: what is not used is not computed.
         """
-        x = self.embed_tokens(inputs) if input_embeddings is None else input_embeddings
+        x = self.embed(inputs) if input_embeddings is None else input_embeddings
         caches = cache or [NoCache()] * len(self.layers)
         mask = caches[0].make_mask(x.shape[1], return_array=False, window_size=None)
         collected = []

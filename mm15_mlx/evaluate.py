@@ -8,8 +8,9 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,10 @@ FIELDS = {
     "widget_class": ("box", "type"),
     "icon_class": ("box", "icon"),
     "tappable": ("box", "answer"),
+    "widgets": ("elements",),
 }
+# the verbs' own limits: a list of a whole screen is longer than an answer
+MAX_TOKENS = {task: 1500 if task == "widgets" else 64 for task in FIELDS}
 
 
 def read_tasks(path: Path) -> list[Row]:
@@ -62,6 +66,8 @@ def read_tasks(path: Path) -> list[Row]:
         for key in ("id", "image", *FIELDS[row["task"]]):
             if key not in row:
                 raise UserError(f"{where} lacks the key {key!r}")
+        if row["task"] == "widgets":
+            _check_elements(row["elements"], where)
         row["image"] = str(path.parent / row["image"])
         if not Path(row["image"]).is_file():
             raise UserError(f"{where}: the picture {row['image']} does not exist")
@@ -69,6 +75,19 @@ def read_tasks(path: Path) -> list[Row]:
     if not rows:
         raise UserError(f"{path} holds no tasks")
     return rows
+
+
+def _check_elements(elements: Any, where: str) -> None:
+    if not isinstance(elements, list) or not elements:
+        raise UserError(f"{where}: elements must be a list of at least one element")
+    for number, element in enumerate(elements, 1):
+        if not isinstance(element, dict) or not {"type", "text", "box"} <= set(element):
+            raise UserError(f"{where}: element {number} is not {{type, text, box}}")
+        if element["type"] not in ui.ELEMENT_TYPES:
+            raise UserError(
+                f"{where}: element {number} has the type {element['type']!r}; "
+                f"it must be one of {', '.join(ui.ELEMENT_TYPES)}"
+            )
 
 
 def question(row: Row) -> str:
@@ -86,6 +105,8 @@ def question(row: Row) -> str:
             return ui.widget_class_prompt(row["box"])
         case "icon_class":
             return ui.icon_class_prompt(row["box"])
+        case "widgets":
+            return ui.WIDGETS_PROMPT
         case _:
             return ui.tappable_prompt(row["box"])
 
@@ -127,9 +148,43 @@ def edit_similarity(a: str, b: str) -> float:
     return 1 - row[-1] / max(len(a), len(b))
 
 
-def score(row: Row, result: Result) -> Scores:
-    """The metrics of one answer, each 0…1."""
+def matched(
+    truth: Sequence[Row], listed: Sequence[ui.Element], typed: bool = False
+) -> list[tuple[int, int]]:
+    """(annotated, listed) elements that belong together, one to one: of all pairs with
+    IoU ≥ 0.5 the best first. With `typed`, only pairs of one type count as pairs.
+
+    Greedy matching at 0.5 is detection's usual rule; the order is not published for
+    lists of widgets: our choice.
+    """
+    pairs = [
+        (iou(element["box"], found.px), i, j)
+        for i, element in enumerate(truth)
+        for j, found in enumerate(listed)
+        if not typed or element["type"] == found.type
+    ]
+    best: dict[int, int] = {}
+    for value, i, j in sorted(pairs, key=lambda p: -p[0]):
+        if value >= 0.5 and i not in best and j not in best.values():
+            best[i] = j
+    return sorted(best.items())
+
+
+def score(row: Row, result: Result, listed: Sequence[ui.Element] = ()) -> Scores:
+    """The metrics of one answer, each 0…1; `listed` is what a `widgets` answer lists.
+
+    A screen's `recall@0.5` is the share of its elements that an element of the list
+    covers, `precision@0.5` the share of the list that covers one (0 of an empty list).
+    """
     task = row["task"]
+    if task == "widgets":
+        truth = row["elements"]
+        hits = len(matched(truth, listed))
+        return {
+            "recall@0.5": hits / len(truth),
+            "typed_recall@0.5": len(matched(truth, listed, typed=True)) / len(truth),
+            "precision@0.5": hits / len(listed) if listed else 0.0,
+        }
     if task.startswith("find"):
         box = result.boxes[0].px if result.boxes else (0.0, 0.0, 0.0, 0.0)
         return {
@@ -163,6 +218,7 @@ class Prediction:
     result: Result
     scores: Scores
     seconds: float
+    listed: Sequence[ui.Element] = ()  # of a `widgets` answer
 
 
 def grey(path: str) -> Image.Image:
@@ -177,11 +233,16 @@ def predictions(
     for row in sorted(rows, key=lambda r: r["image"]):
         image: ImageLike = grey(row["image"]) if blind else row["image"]
         begin = time.perf_counter()
+        limit = MAX_TOKENS[row["task"]]
         result = generate(
-            model, processor, question(row), images=[image], max_tokens=64
+            model, processor, question(row), images=[image], max_tokens=limit
         )
         seconds = time.perf_counter() - begin
-        yield Prediction(row, result, score(row, result), seconds)
+        listed: list[ui.Element] = []
+        if row["task"] == "widgets":  # read as the verb `widgets` reads them
+            size, scale = result.images[0].picture.size, processor.config.coordinates
+            listed = ui.parse_elements(result.text, size, scale.range)
+        yield Prediction(row, result, score(row, result, listed), seconds, listed)
 
 
 def task_means(done: Sequence[Prediction]) -> dict[str, Scores]:
@@ -199,11 +260,44 @@ def task_means(done: Sequence[Prediction]) -> dict[str, Scores]:
     return metrics
 
 
+def element_types(done: Sequence[Prediction]) -> dict[str, Scores]:
+    """Over all `widgets` answers together, each type's recall, typed recall and
+    precision, its number `n` of annotated and `listed` of answered elements."""
+    counts: dict[str, Counter[str]] = {}
+    for p in done:
+        if p.row["task"] != "widgets":
+            continue
+        truth = p.row["elements"]
+        found = matched(truth, p.listed)
+        same = matched(truth, p.listed, typed=True)
+        for key, kinds in {
+            "n": [e["type"] for e in truth],
+            "listed": [e.type for e in p.listed],
+            "recall": [truth[i]["type"] for i, _ in found],
+            "typed": [truth[i]["type"] for i, _ in same],
+            "precision": [p.listed[j].type for _, j in found],
+        }.items():
+            for kind in kinds:
+                counts.setdefault(kind, Counter())[key] += 1
+    return {
+        kind: {
+            "recall@0.5": round(c["recall"] / max(c["n"], 1), 4),
+            "typed_recall@0.5": round(c["typed"] / max(c["n"], 1), 4),
+            "precision@0.5": round(c["precision"] / max(c["listed"], 1), 4),
+            "n": c["n"],
+            "listed": c["listed"],
+        }
+        for kind in ui.ELEMENT_TYPES
+        if (c := counts.get(kind))
+    }
+
+
 def summary(
     name: str, done: Sequence[Prediction], by: str | None = None
 ) -> dict[str, Any]:
     """The JSON of `eval`: means per task, seconds per task, and with `by`, a field of
-    the rows, the means for each of its values."""
+    the rows, the means for each of its values; where there are `widgets` tasks, also
+    `element_types`."""
     seconds = float(np.mean([p.seconds for p in done])) if done else 0.0
     report: dict[str, Any] = {
         "model": name,
@@ -211,6 +305,8 @@ def summary(
         "metrics": task_means(done),
         "seconds_per_task": round(seconds, 4),
     }
+    if kinds := element_types(done):
+        report["element_types"] = kinds
     if by:
         parts: dict[str, list[Prediction]] = {}
         for p in done:
@@ -223,7 +319,8 @@ def table(metrics: dict[str, Scores]) -> str:
     """Metrics by task as lines of text."""
     lines = []
     for task, values in metrics.items():
-        shown = "  ".join(f"{k} {v:.3f}" for k, v in values.items() if k != "n")
+        shares = {k: v for k, v in values.items() if k not in ("n", "listed")}
+        shown = "  ".join(f"{k} {v:.3f}" for k, v in shares.items())
         lines.append(f"{task:13} {shown}  (n {values['n']})")
     return "\n".join(lines)
 
@@ -231,7 +328,10 @@ def table(metrics: dict[str, Scores]) -> str:
 def prediction_row(p: Prediction) -> Row:
     """One line of `--predictions`: the task, the answer and its scores."""
     boxes = [list(b.px) for b in p.result.boxes]
-    return {**p.row, "prediction": p.result.text, "boxes": boxes, "scores": p.scores}
+    row = {**p.row, "prediction": p.result.text, "boxes": boxes, "scores": p.scores}
+    if p.row["task"] == "widgets":
+        row["listed"] = [asdict(element) for element in p.listed]
+    return row
 
 
 def run(
@@ -268,5 +368,7 @@ def run(
         print(json.dumps(report, indent=2))
         return
     print(table(report["metrics"]))
+    if "element_types" in report:
+        print(f"\nwidgets by element type\n{table(report['element_types'])}")
     for value, metrics in report.get("slices", {}).items():
         print(f"\n{by} {value}\n{table(metrics)}")

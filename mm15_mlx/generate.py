@@ -188,7 +188,7 @@ def decode(
     while reason is None:
         value = int(token.item())
         count += 1
-        if value == processor.encoder.end_id:
+        if value in processor.encoder.stop_ids:
             reason = "stop"
         elif count >= budget:
             reason = "length"
@@ -231,9 +231,12 @@ def _embeddings(
             skip -= picture.tokens
             continue
         features = processor.memory.features(
-            picture.key, lambda p=picture: _encode(model, processor.pixels(p))
+            picture.key,
+            lambda p=picture: model.pack(
+                _encode(model, processor.pixels(p)), p.packing
+            ),
         )
-        visual.append(features.reshape(-1, features.shape[-1])[skip:])
+        visual.append(features[skip:])
         skip = 0
     timings.encode_s = time.perf_counter() - begin
     return model.embed_inputs(ids, mx.concatenate(visual))
@@ -328,9 +331,12 @@ def collect(
     if last is None or last.finish_reason is None:
         raise ValueError("the stream ended before the answer did")
     asked = prompt if isinstance(prompt, str) else _last_words(prompt)
-    scale = processor.config.coordinates.range
     boxes, points = parse_answer(
-        text, prepared.sizes, scale, asked_label(asked), prepared.subject
+        text,
+        prepared.sizes,
+        processor.config.coordinates,
+        asked_label(asked),
+        prepared.subject,
     )
     return Result(
         text, boxes, points, prepared.images, last.finish_reason, last.prompt_tokens,

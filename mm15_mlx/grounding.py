@@ -1,16 +1,18 @@
 """Boxes and points: pixels of the picture, the model's 0…range, text, and drawing.
 
 Users and data write `<box>x1,y1,x2,y2</box>` and `<point>x,y</point>` in pixels of the
-original picture; models answer `[x1, y1, x2, y2]` in 0…range of it, as Ferret does.
+original picture; models answer `[x1, y1, x2, y2]` in 0…range of it, as Ferret does, or
+in the grammar of their own that `CoordinateConfig` describes.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mm15_mlx.config import UserError
+from mm15_mlx.config import CoordinateConfig, UserError
 from mm15_mlx.prompt import Region
 
 Size = tuple[int, int]  # width, height
@@ -40,15 +42,42 @@ class Point:
     norm: tuple[int, int]
 
 
-def to_model(values: Sequence[float], size: Size, scale: int, image: int = 0) -> Region:
-    """Pixels of picture `image`, of `size` → whole numbers of 0…scale."""
-    shares = (round(v * scale / size[i % 2]) for i, v in enumerate(values))
+def to_model(
+    values: Sequence[float],
+    size: Size,
+    scale: int,
+    image: int = 0,
+    offset: Size = (0, 0),
+) -> Region:
+    """Pixels of picture `image` → whole numbers of 0…scale over a frame of `size`, in
+    which the picture begins at `offset`."""
+    shares = (
+        round((v + offset[i % 2]) * scale / size[i % 2]) for i, v in enumerate(values)
+    )
     return Region(tuple(shares), image)
 
 
-def to_pixels(values: Sequence[int], size: Size, scale: int) -> tuple[float, ...]:
-    """Whole numbers of 0…scale → pixels, to a tenth of a pixel."""
+def to_pixels(values: Sequence[float], size: Size, scale: int) -> tuple[float, ...]:
+    """Numbers of 0…scale → pixels, to a tenth of a pixel."""
     return tuple(round(v * size[i % 2] / scale, 1) for i, v in enumerate(values))
+
+
+def _frame(size: Size, coordinates: CoordinateConfig) -> tuple[Size, Size]:
+    """The frame over which numbers count, and where the picture begins in it."""
+    if coordinates.frame != "square":  # the canvas is the decoder's affair
+        return size, (0, 0)
+    side = max(size)
+    return (side, side), ((side - size[0]) // 2, (side - size[1]) // 2)
+
+
+def _grammar(coordinates: CoordinateConfig | int) -> CoordinateConfig:
+    """How answers read. Location tokens are shown as digits over the picture, which is
+    also what a mere number, their range, stands for."""
+    if isinstance(coordinates, int):
+        return CoordinateConfig(range=coordinates)
+    if coordinates.format == "tokens":
+        return CoordinateConfig(range=coordinates.range)
+    return coordinates
 
 
 # --- what users write ------------------------------------------------------------
@@ -58,28 +87,38 @@ _NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*")
 
 
 def split_regions(
-    text: str, sizes: Sequence[Size], scale: int, image: int = 0
+    text: str,
+    sizes: Sequence[Size],
+    coordinates: CoordinateConfig | int,
+    image: int = 0,
 ) -> list[str | Region]:
     """Text with pixel markup → plain text and regions in the model's coordinates.
 
+    coordinates: the model's, or a range of numbers over the picture.
     Markup that names no picture is about picture `image`. A box that reaches over the
     edge is clipped to the picture; one that lies wholly outside, is empty or is not
     made of numbers is a RegionError.
     """
+    grammar = _grammar(coordinates)
     parts: list[str | Region] = []
     end = 0
     for match in _MARKUP.finditer(text):
         parts.append(text[end : match.start()])
         kind, named, body = match.groups()
         about = image if named is None else int(named)
-        parts.append(_read(match.group(0), kind, about, body, sizes, scale))
+        parts.append(_read(match.group(0), kind, about, body, sizes, grammar))
         end = match.end()
     parts.append(text[end:])
     return [p for p in parts if p != ""]
 
 
 def _read(
-    shown: str, kind: str, image: int, body: str, sizes: Sequence[Size], scale: int
+    shown: str,
+    kind: str,
+    image: int,
+    body: str,
+    sizes: Sequence[Size],
+    grammar: CoordinateConfig,
 ) -> Region:
     if not sizes:
         raise RegionError(f"{shown} marks a place, but there is no picture")
@@ -108,14 +147,33 @@ def _read(
         )
     limits = (width, height)
     clipped = [min(max(v, 0.0), limits[i % 2]) for i, v in enumerate(values)]
-    return to_model(clipped, (width, height), scale, image)
+    frame, offset = _frame((width, height), grammar)
+    return to_model(clipped, frame, grammar.range, image, offset)
 
 
 # --- what models answer ----------------------------------------------------------
 
-_ANSWER = re.compile(
-    r"\[\s*(\d{1,5})\s*,\s*(\d{1,5})\s*(?:,\s*(\d{1,5})\s*,\s*(\d{1,5})\s*)?\]"
-)
+_FIELD = re.compile(r"\{(\w+)\}")
+_TAG = re.compile(r"<([\w-]+)>\s*$")
+
+
+@lru_cache
+def _pattern(grammar: CoordinateConfig) -> re.Pattern[str]:
+    """Boxes and points as the model writes them, with spaces anywhere between the
+    parts, and numbers that may be named: `click(x=0.25, y=0.5)`."""
+    number = r"[01](?:\.\d{1,8})?|\.\d{1,8}" if grammar.decimals else r"\d{1,5}"
+    kinds = []
+    for form in (grammar.box, grammar.point):
+        literals = _FIELD.split(form)  # text, field, text, field … text
+        for i, part in enumerate(literals):
+            if i % 2:
+                literals[i] = rf"\s*(?:{part}\s*=\s*)?(?P<{part}>{number})\s*"
+            else:
+                literals[i] = r"\s*".join(map(re.escape, part.split()))
+        kinds.append("".join(literals))
+    return re.compile("|".join(kinds))
+
+
 _ASKED = re.compile(
     r"^\s*where(?: is|'s| are) (?:the |an? )?(.+?)(?: located)?\s*\??\s*$",
     re.IGNORECASE,
@@ -129,37 +187,69 @@ def asked_label(prompt: str) -> str:
 
 
 def parse_answer(
-    text: str, sizes: Sequence[Size], scale: int, label: str = "", image: int = 0
+    text: str,
+    sizes: Sequence[Size],
+    coordinates: CoordinateConfig | int,
+    label: str = "",
+    image: int = 0,
 ) -> tuple[list[Box], list[Point]]:
     """The boxes and points in an answer, clipped to the picture.
 
-    A region's label is the text before it on its line, else `label`. Corners in the
+    coordinates: the model's, or the range of numbers in brackets over the picture. A
+    region's label is the text before it on its line, else `label`; of ScreenVLM's
+    `<button><loc_1>…<loc_9>Sign in</button>` it is `button "Sign in"`. Corners in the
     wrong order are swapped; a box of no area is left out: it points at nothing.
     """
     boxes: list[Box] = []
     points: list[Point] = []
     if not sizes:
         return boxes, points
+    grammar = _grammar(coordinates)
     size = sizes[image]
     end = 0
-    for match in _ANSWER.finditer(text):
-        before = text[end : match.start()].rsplit("\n", 1)[-1].strip(" \t:;,.-")
+    for match in _pattern(grammar).finditer(text):
+        name = _label(text[end : match.start()], text[match.end() :]) or label
         end = match.end()
-        values = [min(int(v), scale) for v in match.groups() if v is not None]
-        name = before or label
+        found = {k: float(v) for k, v in match.groupdict().items() if v is not None}
+        values = _in_picture(found, size, grammar)
         if len(values) == 2:
-            px = to_pixels(values, size, scale)
-            points.append(Point(name, image, px, _thousand(values, scale)))
+            px = to_pixels(values, size, grammar.range)
+            points.append(Point(name, image, px, _thousand(values, grammar.range)))
             continue
         x1, y1, x2, y2 = values
         values = [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
         if values[0] < values[2] and values[1] < values[3]:
-            px = to_pixels(values, size, scale)
-            boxes.append(Box(name, image, px, _thousand(values, scale)))
+            px = to_pixels(values, size, grammar.range)
+            boxes.append(Box(name, image, px, _thousand(values, grammar.range)))
     return boxes, points
 
 
-def _thousand(values: Sequence[int], scale: int) -> tuple[int, ...]:
+def _label(before: str, after: str) -> str:
+    tag = _TAG.search(before)
+    if tag and "<" in after:  # up to the closing tag, or the next element's
+        words = after[: after.index("<")].strip()
+        return f'{tag[1]} "{words}"' if words else tag[1]
+    return before.rsplit("\n", 1)[-1].strip(" \t:;,.-")
+
+
+def _in_picture(
+    found: dict[str, float], size: Size, grammar: CoordinateConfig
+) -> list[float]:
+    """Numbers as the model wrote them → 0…range over the picture, clipped to it."""
+    unit = grammar.range if grammar.decimals else 1
+    frame, offset = _frame(size, grammar)
+    values = []
+    for name in ("x1", "y1", "x2", "y2", "x", "y"):
+        if name in found:
+            axis = int(name[0] == "y")
+            value = min(found[name] * unit, grammar.range)
+            value *= frame[axis] / size[axis]
+            value -= offset[axis] * grammar.range / size[axis]
+            values.append(min(max(value, 0.0), float(grammar.range)))
+    return values
+
+
+def _thousand(values: Sequence[float], scale: int) -> tuple[int, ...]:
     return tuple(round(v * 1000 / scale) for v in values)
 
 

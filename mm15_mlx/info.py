@@ -85,7 +85,7 @@ def picture_cost(config: ModelConfig, path: str) -> dict[str, Any]:
     picture = load_picture(path)
     tiling = plan(*picture.size, config.tiling)
     views = len(tiling.indices)
-    tokens = views * config.connector_config.num_visual_tokens
+    tokens = tiling.tokens(config.connector_config.pooled_grid)
     patches = config.view_grid**2 + 1
     v, t = config.vision_config, config.text_config
     per_layer = 4 * v.hidden_size**2 + 2 * v.hidden_size * v.intermediate_size

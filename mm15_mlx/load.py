@@ -7,13 +7,15 @@ from mm15_mlx.checkpoint import read_config
 from mm15_mlx.config import UserError
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor
-from mm15_mlx.tokenizer import TOKENIZER_FILE, Tokenizer
+from mm15_mlx.tokenizer import Tokenizer, tokenizer_file
 from mm15_mlx.weights import load_model
 
 BUNDLED = Path(__file__).parent / "models"
 DEFAULT_MODEL = "nano-ui"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*"]
+_SOURCE = [*_FILES, "preprocessor_config.json", "README.md"]
+_TORCH = ["*.bin", "*.bin.index.json"]
 
 
 def bundled_models() -> list[str]:
@@ -32,19 +34,37 @@ def find_model(name: str | Path, revision: str | None = None) -> Path:
     if text and path.exists():
         raise UserError(f"{path} is a file; give the model's folder")
     if _HUB_ID.fullmatch(text) and not text.startswith("."):
-        return _download(text, revision)
+        return _download(text, revision, _FILES)
     raise UserError(
         f"model {text!r} is neither bundled ({', '.join(bundled_models())}), "
         "nor a folder, nor a hub id (owner/name)"
     )
 
 
-def _download(repo: str, revision: str | None) -> Path:
+def find_source(name: str | Path, revision: str | None = None) -> Path:
+    """The folder of a checkpoint to convert. Only a hub id uses the network; PyTorch
+    files are fetched only where there are no safetensors."""
+    path = Path(name).expanduser()
+    if str(name) and path.is_dir():
+        return path
+    text = str(name)
+    if path.exists() or not _HUB_ID.fullmatch(text) or text.startswith("."):
+        raise UserError(
+            f"checkpoint {text!r} is neither a folder nor a hub id (owner/name); "
+            "give the folder with its config.json"
+        )
+    folder = _download(text, revision, _SOURCE)
+    if not any(folder.glob("*.safetensors")):
+        folder = _download(text, revision, [*_SOURCE, *_TORCH])
+    return folder
+
+
+def _download(repo: str, revision: str | None, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=_FILES))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=files))
     except (HfHubHTTPError, HFValidationError, OSError) as e:
         reason = str(e).strip().splitlines()[0]
         raise UserError(
@@ -54,7 +74,7 @@ def _download(repo: str, revision: str | None) -> Path:
 
 def load_processor(folder: Path) -> Processor:
     """What needs no weights: configuration and tokenizer, both checked."""
-    return Processor(read_config(folder), Tokenizer(folder / TOKENIZER_FILE))
+    return Processor(read_config(folder), Tokenizer(tokenizer_file(folder)))
 
 
 def load(name: str | Path, revision: str | None = None) -> tuple[MM15, Processor]:

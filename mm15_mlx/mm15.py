@@ -5,14 +5,15 @@ mlx-lm's own idiom for models that see (`encode_image`, `embed_inputs`). What it
 cutting pictures into views (tiling.py) or writing the prompt (prompt.py): here ids hold
 one placeholder for every visual token already.
 
-V views, S pixels a side, N patches, Q visual tokens of a view, B batch, L tokens,
-D decoder width.
+V views, S pixels a side, N patches, Q visual tokens of a view, M visual tokens of the
+prompt, B batch, L tokens, D decoder width.
 """
 
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.connector import build_connector
@@ -48,6 +49,10 @@ class MM15(nn.Module):
             config.view_grid,
         )
         self.decoder = Decoder(config.text_config)
+        if config.tiling.merge.startswith("spatial_unpad"):
+            # Stands after every row of a picture's visual tokens (LLaVA-NeXT).
+            width = config.text_config.hidden_size
+            self.image_newline = 0.02 * mx.random.normal((width,))
 
     @property
     def layers(self) -> list[Block]:
@@ -61,18 +66,38 @@ class MM15(nn.Module):
         """Normalised views (V, S, S, 3) → visual tokens (V, Q, D)."""
         return self.connector(self.encoder(pixel_values))
 
+    def pack(self, features: mx.array, order: np.ndarray) -> mx.array:
+        """A picture's visual tokens (V, Q, D) in the order of its packing, (M, D).
+
+        `order` (M,) has indices into V * Q, and -1 for the newline embedding; see
+        `tiling.Tiling.packing`. Raises ValueError where it asks for what is not there.
+        """
+        features = features.reshape(-1, features.shape[-1])  # (V * Q, D)
+        newline = [self.image_newline[None]] if "image_newline" in self else []
+        least, most = -len(newline), features.shape[0]
+        if order.size and not least <= order.min() <= order.max() < most:
+            raise ValueError(
+                f"the packing has the indices {order.min()} to {order.max()}; this "
+                f"model and these views have {least} to {most - 1} (-1 is the newline "
+                "of tiling.merge 'spatial_unpad'); plan it with the model's own tiling"
+            )
+        places = mx.array(np.ascontiguousarray(order))
+        return mx.concatenate([features, *newline])[places]  # -1 takes the last row
+
     def embed_inputs(
         self, ids: mx.array, image_features: mx.array | None = None
     ) -> mx.array:
-        """Embeddings (B, L, D) of ids (B, L), visual tokens (V, Q, D) at their places.
+        """Embeddings (B, L, D) of ids (B, L), visual tokens at their places.
 
-        Views are in reading order: of the first row, then of the second, and so on.
+        `image_features` are views (V, Q, D) or what `pack` made of them, (M, D), in
+        reading order: of the first row, then of the second, and so on. Raises
+        ValueError where the ids have not as many places.
         """
-        embeddings = self.decoder.embed_tokens(ids)
+        embeddings = self.decoder.embed(ids)
         if image_features is None:
             return embeddings
         placeholders = ids == self.config.prompt.image_token_id
-        features = image_features.reshape(-1, image_features.shape[-1])  # (V * Q, D)
+        features = image_features.reshape(-1, image_features.shape[-1])  # (M, D)
         places = int(placeholders.sum().item())
         if places != features.shape[0]:
             raise ValueError(
@@ -89,12 +114,18 @@ class MM15(nn.Module):
         pixel_values: mx.array | None = None,
         cache: list[Any] | None = None,
         input_embeddings: mx.array | None = None,
+        packing: mx.array | None = None,
     ) -> mx.array:
-        """Logits of every token. `input_embeddings`, if given, replace the ids."""
+        """Logits of every token. `input_embeddings`, if given, replace the ids.
+
+        Without `packing` (see `pack`) visual tokens stand view by view.
+        """
         if input_embeddings is None:
             features = None
             if pixel_values is not None:
                 features = self.encode_image(pixel_values)
+                if packing is not None:
+                    features = self.pack(features, np.asarray(packing))
             input_embeddings = self.embed_inputs(input_ids, features)
         hidden = self.decoder(input_ids, cache, input_embeddings)
         return self.decoder.logits(hidden).astype(mx.float32)

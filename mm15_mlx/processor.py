@@ -20,7 +20,7 @@ from mm15_mlx.grounding import split_regions
 from mm15_mlx.images import ImageLike, Picture, load_picture
 from mm15_mlx.memory import Memory
 from mm15_mlx.prompt import Content, ImageSlot, PromptEncoder, PromptError, Turn
-from mm15_mlx.tiling import Tiling, cut, plan
+from mm15_mlx.tiling import NEWLINE, Tiling, cut, plan
 from mm15_mlx.tokenizer import Tokenizer
 
 Message = dict[str, Any]
@@ -48,10 +48,16 @@ class TiledPicture:
         digest.update(self.picture.image.tobytes())
         return digest.hexdigest()
 
+    @cached_property
+    def packing(self) -> np.ndarray:
+        """Which visual token stands at which of the picture's placeholders: (T,),
+        indices into (V · Q), -1 for the newline embedding. See `Tiling.packing`."""
+        return self.tiling.packing(self.config.connector_config.pooled_grid)
+
     @property
     def tokens(self) -> int:
-        per_view = self.config.connector_config.num_visual_tokens
-        return len(self.tiling.indices) * per_view
+        """Placeholders of the picture."""
+        return len(self.packing)
 
 
 @dataclass(frozen=True)
@@ -83,13 +89,21 @@ class Processor:
     def __call__(
         self, prompt: Prompt, images: Sequence[ImageLike] = ()
     ) -> dict[str, mx.array]:
-        """`input_ids` (1, L) and, with pictures, `pixel_values` (V, S, S, 3)."""
+        """`input_ids` (1, L) and, with pictures, `pixel_values` (V, S, S, 3) and the
+        `packing` (M,) of their visual tokens; see `Tiling.packing`."""
         prepared = self.prepare(prompt, images)
         inputs = {"input_ids": mx.array([prepared.ids])}
         if prepared.images:
             inputs["pixel_values"] = mx.concatenate(
                 [self.pixels(v) for v in prepared.images]
             )
+            per_view = self.config.connector_config.num_visual_tokens
+            packings, start = [], 0
+            for picture in prepared.images:
+                order = picture.packing
+                packings.append(np.where(order == NEWLINE, NEWLINE, order + start))
+                start += len(picture.tiling.indices) * per_view
+            inputs["packing"] = mx.array(np.concatenate(packings))
         return inputs
 
     def prepare(self, prompt: Prompt, images: Sequence[ImageLike] = ()) -> Prepared:
@@ -130,7 +144,7 @@ class Processor:
         Markup without a number is about the first picture of its own message, or of the
         last message before it that has any.
         """
-        scale = self.config.coordinates.range
+        coordinates = self.config.coordinates
         turns: list[Turn] = []
         index = subject = 0
         for message in messages:
@@ -143,7 +157,7 @@ class Processor:
                     content.append(ImageSlot(index))
                     index += 1
                 else:
-                    content += split_regions(part["text"], sizes, scale, subject)
+                    content += split_regions(part["text"], sizes, coordinates, subject)
             turns.append(Turn(message["role"], content))
         if index == 0 and sizes:  # no placeholders: pictures come first
             first = next((t for t in turns if t.role == "user"), None)

@@ -4,7 +4,7 @@ A conversation is first a list of *pieces* (text, special tokens, images, region
 then ids. Nothing of MM1.5's own text format is published; `PromptConfig` holds ours.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mm15_mlx.config import (
@@ -14,7 +14,7 @@ from mm15_mlx.config import (
     TilingConfig,
     UserError,
 )
-from mm15_mlx.tiling import Tiling
+from mm15_mlx.tiling import OVERVIEW, Tiling
 from mm15_mlx.tokenizer import Tokenizer
 
 
@@ -48,8 +48,15 @@ class Special:
     name: str
 
 
+@dataclass(frozen=True)
+class Template:
+    """Text of the model's own, in which names of special tokens stand for them."""
+
+    text: str
+
+
 Content = list[str | ImageSlot | Region]
-Piece = str | Special | ImageSlot | Region
+Piece = str | Special | Template | ImageSlot | Region
 
 
 @dataclass(frozen=True)
@@ -61,50 +68,63 @@ class Turn:
 
 
 def indicators(
-    k: int, tiling: Tiling, config: TilingConfig, index_format: str
+    k: int, tiling: Tiling, config: TilingConfig, prompt: PromptConfig
 ) -> list[str]:
     """The text before each view of picture `k` (MM1.5 §3.5).
 
-    `index`: the tuple (k, row, column); the overview is (k, 0, 0). `seps`: ':' before
-    the overview, ',' between columns, a line break between rows. A picture that is not
-    split has one view and needs no indicator.
+    `index`: the prompt's own texts, by default the tuple (k, row, column) and (k, 0, 0)
+    for the overview. `seps`: ':' before the overview, ',' between columns, a line break
+    between rows. A picture that is not split has one view.
     """
-    if len(tiling.indices) == 1 or config.indicator == "none":
-        return [""] * len(tiling.indices)
-    if config.indicator == "index":
-        return [index_format.format(k=k, i=i, j=j) for i, j in tiling.indices]
+    if len(tiling.indices) == 1:
+        return [prompt.whole_text]
     texts = []
-    for i, j in tiling.indices:
-        if (i, j) == (0, 0):
-            texts.append(":")
+    for v, (i, j) in enumerate(tiling.indices):
+        tile = (i, j) != OVERVIEW
+        if config.indicator == "none":
+            texts.append("")
+        elif config.indicator == "seps":
+            texts.append(("," if j > 1 else "\n" if i > 1 else "") if tile else ":")
+        elif tile:
+            end = prompt.row_end if j == 1 and i > 1 else ""
+            texts.append(end + prompt.tile_text.format(k=k, i=i, j=j))
         else:
-            texts.append("," if j > 1 else "\n" if i > 1 else "")
+            texts.append(
+                (prompt.row_end if v else "") + prompt.overview_text.format(k=k)
+            )
     return texts
 
 
 def turn_pieces(turns: Sequence[Turn], config: PromptConfig) -> Iterator[Piece]:
     """The whole conversation, ending where the assistant is to speak."""
-    starts = {
-        "system": config.system_start,
-        "user": config.user_start,
-        "assistant": config.assistant_start,
+    around = {
+        "system": (config.system_start, config.system_end),
+        "user": (config.user_start, config.user_end),
+        "assistant": (config.assistant_start, config.assistant_end),
     }
     if config.bos:
-        yield Special(config.bos)
+        yield Template(config.bos)
     if config.system and not any(t.role == "system" for t in turns):
-        yield Special(config.system_start)
-        yield config.system
-        yield Special(config.turn_end)
+        turns = [Turn("system", [config.system]), *turns]
     for turn in turns:
-        if turn.role not in starts:
+        if turn.role not in around:
             raise PromptError(
                 f"role {turn.role!r} is not known; use system, user or assistant"
             )
-        yield Special(starts[turn.role])
+        start, end = around[turn.role]
+        yield Template(start)
+        if config.gap and turn.role != "system" and _needs_gap(turn, start, config.gap):
+            yield config.gap
         yield from turn.content
-        yield Special(config.turn_end)
+        yield Template(end)
     if not turns or turns[-1].role != "assistant":
-        yield Special(config.assistant_start)
+        yield Template(config.assistant_start)
+
+
+def _needs_gap(turn: Turn, start: str, gap: str) -> bool:
+    """Answers of some tokenizers begin with the space already."""
+    first = turn.content[0] if turn.content else None
+    return isinstance(first, str) and not (start.endswith(gap) or first.startswith(gap))
 
 
 WHOLE = (1.0, 1.0)
@@ -123,12 +143,21 @@ def region_pieces(
     covered: the `reach` of the region's picture.
     """
     if config.format == "digits":
-        yield "[" + ", ".join(str(v) for v in region.values) + "]"
+        names = "x1 y1 x2 y2" if region.kind == "box" else "x y"
+        form = config.box if region.kind == "box" else config.point
+        written = (_number(v, config) for v in region.values)
+        yield Template(form.format(**dict(zip(names.split(), written, strict=True))))
         return
     yield Special(f"<{region.kind}>")
     for k, value in enumerate(region.values):
         yield Special(f"<loc_{round(value * covered[k % 2])}>")
     yield Special(f"</{region.kind}>")
+
+
+def _number(value: int, config: CoordinateConfig) -> str:
+    if not config.decimals:
+        return str(value)
+    return f"{value / config.range:.{config.decimals}f}"
 
 
 class PromptEncoder:
@@ -138,6 +167,7 @@ class PromptEncoder:
         self.config = config
         self.tokenizer = tokenizer
         self.end_id = tokenizer.special(config.prompt.turn_end)
+        self.stop_ids = frozenset(map(tokenizer.special, config.prompt.stop))
         self.image_id = tokenizer.special(config.prompt.image_token)
         if self.image_id != config.prompt.image_token_id:
             raise PromptError(
@@ -152,32 +182,12 @@ class PromptEncoder:
             )
 
     def image_ids(self, k: int, tiling: Tiling) -> list[int]:
-        """The block of picture `k`: an indicator and the placeholders of each view."""
-        ids: list[int] = []
-        texts = indicators(
-            k, tiling, self.config.tiling, self.config.prompt.index_format
-        )
-        for text in texts:
-            ids += self.tokenizer.encode(text) if text else []
-            ids += [self.image_id] * self.config.connector_config.num_visual_tokens
-        return ids
+        """The block of picture `k`: texts and the placeholders of each view."""
+        return self._ids(self._image(k, tiling))
 
     def piece_ids(self, piece: Piece, tilings: Sequence[Tiling]) -> list[int]:
-        match piece:
-            case str():
-                return self.tokenizer.encode(piece) if piece else []
-            case Special(name):
-                return [self.tokenizer.special(name)]
-            case ImageSlot(index):
-                return self.image_ids(index, tilings[index])
-            case Region(_, image):
-                config = self.config.coordinates
-                covered = reach(config, tilings[image]) if tilings else WHOLE
-                return [
-                    i
-                    for part in region_pieces(piece, config, covered)
-                    for i in self.piece_ids(part, tilings)
-                ]
+        """Ids of one piece that stands alone."""
+        return self._ids(self._parts(piece, tilings))
 
     def encode(self, turns: Sequence[Turn], tilings: Sequence[Tiling]) -> list[int]:
         """Ids of a conversation over the pictures that `tilings` describe, in order."""
@@ -187,18 +197,73 @@ class PromptEncoder:
                 f"the conversation has {len(slots)} image placeholders "
                 f"for {len(tilings)} pictures"
             )
-        return [
-            i
-            for piece in turn_pieces(turns, self.config.prompt)
-            for i in self.piece_ids(piece, tilings)
-        ]
+        pieces = turn_pieces(turns, self.config.prompt)
+        return self._ids(part for p in pieces for part in self._parts(p, tilings))
+
+    def _image(self, k: int, tiling: Tiling) -> Iterator[str | int]:
+        split, prompt = self.tokenizer.split, self.config.prompt
+        connector = self.config.connector_config
+        yield from split(prompt.image_start)
+        texts = indicators(k, tiling, self.config.tiling, prompt)
+        if tiling.merge == "flat":
+            for text in texts:
+                yield from split(text)
+                yield from [self.image_id] * connector.num_visual_tokens
+        else:
+            yield from split(texts[0])
+            yield from [self.image_id] * tiling.tokens(connector.pooled_grid)
+        yield from split(prompt.image_end)
+
+    def _parts(self, piece: Piece, tilings: Sequence[Tiling]) -> Iterator[str | int]:
+        """A piece as ids and texts that are still to be tokenised."""
+        match piece:
+            case str():
+                yield piece
+            case Special(name):
+                yield self.tokenizer.special(name)
+            case Template(text):
+                yield from self.tokenizer.split(text)
+            case ImageSlot(index):
+                yield from self._image(index, tilings[index])
+            case Region(_, image):
+                config = self.config.coordinates
+                covered = reach(config, tilings[image]) if tilings else WHOLE
+                for part in region_pieces(piece, config, covered):
+                    yield from self._parts(part, tilings)
+
+    def _ids(self, parts: Iterable[str | int]) -> list[int]:
+        """Texts between special tokens are tokenised together, or each alone."""
+        runs: list[str | int] = []
+        for part in parts:
+            last = runs[-1] if runs and self.config.prompt.joined else None
+            if isinstance(part, str) and isinstance(last, str):
+                runs[-1] = last + part
+            else:
+                runs.append(part)
+        bos = self.tokenizer.split(self.config.prompt.bos)
+        ids: list[int] = []
+        for left, run, right in zip(
+            [None, *runs[:-1]], runs, [*runs[1:], None], strict=True
+        ):
+            if isinstance(run, int):
+                ids.append(run)
+                continue
+            if isinstance(left, int) and self.tokenizer.strips(left)[1]:
+                run = run.lstrip()
+            if isinstance(right, int) and self.tokenizer.strips(right)[0]:
+                run = run.rstrip()
+            if run:
+                ids += self.tokenizer.encode(run, first=ids in ([], bos))
+        return ids
 
 
 class AnswerDecoder:
     """Tokens of an answer → text as they come; regions read `[x1, y1, x2, y2]`.
 
     They count 0…range over the picture, whose `reach` in the frame is `covered`.
-    Text is held back while it ends in the middle of a UTF-8 character.
+    Text is held back while it ends in the middle of a UTF-8 character. Other special
+    tokens are silent, but where places are written with them, as in `<loc_12>`, they
+    are the answer's text.
     """
 
     def __init__(
@@ -211,28 +276,32 @@ class AnswerDecoder:
         self.limit = config.range
         self.covered = covered
         self.text = ""
-        self._pending: list[int] = []
-        self._done = 0  # characters of the pending tokens' text already given out
+        self._as_regions = config.format == "tokens"
+        self._shown = config.format == "digits" and "<" in config.box
+        self._tokens: list[int] = []  # the last ones, which the next one's text needs
+        self._read = 0  # of them: whose text, `_given`, has been given out
+        self._given = ""
         self._numbers = 0  # coordinates since the region was opened
 
     def add(self, token: int) -> str:
         """The text that `token` adds."""
         name = self.tokenizer.name(token)
         if name is None:
-            self._pending.append(token)
+            self._tokens.append(token)
             return self._emit(final=False)
         new = self._emit(final=True)
-        self._pending, self._done = [], 0
-        if name in ("<box>", "<point>"):
+        if self._as_regions and name in ("<box>", "<point>"):
             self._numbers = 0
             new += self._out("[")
-        elif name in ("</box>", "</point>"):
+        elif self._as_regions and name in ("</box>", "</point>"):
             new += self._out("]")
-        elif name.startswith("<loc_"):
+        elif self._as_regions and name.startswith("<loc_"):
             number = round(int(name[5:-1]) / self.covered[self._numbers % 2])
             comma = ", " if self._numbers else ""
             new += self._out(f"{comma}{min(number, self.limit)}")
             self._numbers += 1
+        elif self._shown:
+            new += self._out(name)
         return new
 
     def finish(self) -> str:
@@ -240,10 +309,19 @@ class AnswerDecoder:
         return self._emit(final=True)
 
     def _emit(self, final: bool) -> str:
-        text = self.tokenizer.decode(self._pending) if self._pending else ""
-        if text.endswith("\ufffd") and not final:
+        """The new text of `_tokens`. Those of before the last emission stay in front:
+        without them a decoder may take the next one's space for the answer's first."""
+        text = self.tokenizer.decode(self._tokens) if self._tokens else ""
+        broken = text.endswith("\ufffd")
+        if broken and not final:
             return ""
-        new, self._done = text[self._done :], len(text)
+        new = text[len(self._given) :]
+        if broken:
+            self._tokens, self._read, self._given = [], 0, ""
+        elif new:
+            self._tokens = self._tokens[self._read :]
+            self._read = len(self._tokens)
+            self._given = self.tokenizer.decode(self._tokens)
         return self._out(new)
 
     def _out(self, text: str) -> str:

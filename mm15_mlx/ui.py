@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mm15_mlx.config import CoordinateConfig
 from mm15_mlx.grounding import Size, parse_answer
 
 ELEMENT_TYPES = (
@@ -66,13 +67,15 @@ def element_line(kind: str, text: str) -> str:
     return f'{kind} "{text}"' if text else kind
 
 
-def parse_elements(answer: str, size: Size, scale: int) -> list[Element]:
+def parse_elements(
+    answer: str, size: Size, coordinates: CoordinateConfig | int
+) -> list[Element]:
     """The elements in a model's list; lines of another form are left out."""
     elements = []
     for line in answer.splitlines():
         match = _LINE.match(line)
         if not match or match[1] not in ELEMENT_TYPES:
             continue
-        boxes = parse_answer(match[3], [size], scale)[0]
+        boxes = parse_answer(match[3], [size], coordinates)[0]
         elements += [Element(match[1], match[2] or "", b.px, b.norm) for b in boxes]
     return elements

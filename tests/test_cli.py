@@ -18,7 +18,9 @@ from mm15_mlx.mm15 import MM15
 
 Cli = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parent.parent
-VERBS = ["generate", "ground", "widgets", "chat", "info", "doctor", "data"]
+VERBS = [
+    "generate", "ground", "widgets", "chat", "info", "eval", "convert", "doctor", "data"
+]  # fmt: skip
 
 
 @pytest.fixture

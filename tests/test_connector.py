@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mm15_mlx.config import PRESETS, ConnectorConfig
+from mm15_mlx.config import PRESETS, ConfigError, ConnectorConfig, ModelConfig
 from mm15_mlx.connector import (
     AdaptiveAvgPool,
     AvgPool,
     CAbstractor,
     MLPConnector,
+    PixelShuffle,
     build_connector,
     pool_matrix,
 )
@@ -119,11 +120,94 @@ def test_positions_are_interpolated_when_the_grid_differs() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_gives_its_number_of_tokens(preset: str) -> None:
     config = PRESETS[preset]
-    assert config.connector_config.num_visual_tokens == 144
-    assert pool_matrix(config.view_grid, 12).shape == (12, config.view_grid)
+    connector = config.connector_config
+    assert connector.num_visual_tokens == (400 if preset == "nano-ui" else 144)
+    side = connector.pooled_grid
+    assert pool_matrix(config.view_grid, side).shape == (side, config.view_grid)
 
 
 def test_half_precision_stays_half() -> None:
     connector = CAbstractor(TINY, 20, 40, 6)
     connector.set_dtype(mx.float16)
     assert connector(features(9, 20).astype(mx.float16)).dtype == mx.float16
+
+
+# --- pixel shuffle -------------------------------------------------------------------
+
+SHUFFLE = ConnectorConfig(type="pixel_shuffle", num_visual_tokens=4, scale_factor=3)
+
+
+def test_shuffle_by_hand() -> None:
+    """4×4 patches, squares of 2: a square's patches in reading order."""
+    config = dataclasses.replace(SHUFFLE, scale_factor=2)
+    connector = PixelShuffle(config, 1, 8)
+    got = connector.shuffled(mx.arange(16).reshape(1, 16, 1))
+    assert got[0].tolist() == [
+        [0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"mlp_depth": 1, "mlp_bias": False}, {"readout.0.weight"}),
+        (
+            {"pre_norm": True},
+            {
+                f"{layer}.{kind}"
+                for layer in ("pre_layernorm", "readout.0", "readout.2")
+                for kind in ("weight", "bias")
+            },
+        ),
+    ],
+)
+def test_idefics3_and_internvl(changes: dict[str, object], names: set[str]) -> None:
+    connector = build_connector(dataclasses.replace(SHUFFLE, **changes), 20, 40, grid=6)
+    parameters = dict(tree_flatten(connector.parameters()))
+    assert set(parameters) == names
+    assert parameters["readout.0.weight"].shape == (40, 180)
+    assert connector(features(6, 20)).shape == (2, 4, 40)
+
+
+def test_the_mlp_without_bias_and_with_another_gelu() -> None:
+    config = dataclasses.replace(TINY, type="mlp", mlp_bias=False)
+    connector = build_connector(config, 20, 40, grid=4)
+    names = {n for n, _ in tree_flatten(connector.parameters())}
+    assert names == {"readout.0.weight", "readout.2.weight"}
+    tanh = dataclasses.replace(config, hidden_act="gelu_pytorch_tanh")
+    other = build_connector(tanh, 20, 40, grid=4)
+    other.update(connector.parameters())
+    x = features(4, 20) * 3
+    assert 1e-6 < mx.abs(connector(x) - other(x)).max().item() < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"type": "resampler"}, "connector_config.type is 'resampler'; it must be one"),
+        ({"hidden_act": "silu"}, "connector_config.hidden_act is 'silu'; it must be"),
+        ({"num_visual_tokens": 15}, "num_visual_tokens is 15; it must be a square"),
+        (
+            {"type": "pixel_shuffle", "scale_factor": 0},
+            "connector_config.scale_factor is 0; it must be 1 or more",
+        ),
+        (
+            {"type": "pixel_shuffle", "scale_factor": 4},
+            "patches along a view: 6 is not a multiple of connector_config.scale_fac",
+        ),
+        (
+            {"type": "pixel_shuffle", "scale_factor": 2},
+            "with scale_factor 2 makes 9 tokens of a view's 36 patches; num_visual_tok",
+        ),
+        (
+            {"type": "mlp"},
+            "an mlp connector keeps all 36 patches of a view; num_visual_tokens is 16",
+        ),
+    ],
+)
+def test_what_the_configuration_refuses(
+    tiny_config: ModelConfig, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        connector = dataclasses.replace(tiny_config.connector_config, **changes)
+        dataclasses.replace(tiny_config, connector_config=connector)

@@ -3,9 +3,16 @@ import dataclasses
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
-from mm15_mlx.config import ModelConfig, VisionConfig
-from mm15_mlx.encoder import Encoder, quick_gelu, resize_matrix, resize_table
+from mm15_mlx.config import ConfigError, ModelConfig, VisionConfig
+from mm15_mlx.encoder import (
+    ACTIVATIONS,
+    Encoder,
+    quick_gelu,
+    resize_matrix,
+    resize_table,
+)
 
 
 def views(count: int, side: int) -> mx.array:
@@ -125,3 +132,104 @@ def test_a_view_that_is_no_square_of_patches(
 ) -> None:
     with pytest.raises(ValueError, match=r"a view is \d+ x \d+ pixels.*multiple of 14"):
         encoder(mx.zeros(shape))
+
+
+# --- what SigLIP and InternViT have otherwise ----------------------------------------
+
+
+def test_gelu_with_tanh() -> None:
+    x = np.linspace(-6, 6, 97, dtype=np.float32)
+    inner = np.sqrt(2 / np.pi) * (x + 0.044715 * x.astype(np.float64) ** 3)
+    expected = 0.5 * x * (1 + np.tanh(inner))
+    got = ACTIVATIONS["gelu_pytorch_tanh"](mx.array(x))
+    np.testing.assert_allclose(np.array(got), expected, atol=1e-6)
+    exact = np.array(ACTIVATIONS["gelu"](mx.array(x)))
+    assert 1e-4 < np.abs(exact - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("switch", "value", "names"),
+    [
+        ("class_token", False, {"class_embedding"}),
+        ("pre_norm", False, {"pre_layernorm.weight", "pre_layernorm.bias"}),
+        ("patch_bias", True, {"patch_embedding.bias"}),
+        ("post_norm", True, {"post_layernorm.weight", "post_layernorm.bias"}),
+        ("layer_scale", True, {f"layers.{i}.ls{j}.gamma" for i in "01" for j in "12"}),
+        (
+            "qkv_bias",
+            False,
+            {f"layers.{i}.self_attn.{p}_proj.bias" for i in "01" for p in "qkv"},
+        ),
+    ],
+)
+def test_a_switch_is_the_parameters_that_it_adds_or_takes(
+    config: VisionConfig, encoder: Encoder, switch: str, value: bool, names: set[str]
+) -> None:
+    other = Encoder(dataclasses.replace(config, **{switch: value}))
+    held, before = (
+        {n for n, _ in tree_flatten(e.parameters())} for e in (other, encoder)
+    )
+    assert held ^ before == names
+    assert other(views(2, 84)).shape == (2, 36, 32)
+
+
+def test_positions_without_a_class_token(config: VisionConfig) -> None:
+    encoder = Encoder(dataclasses.replace(config, class_token=False))
+    assert encoder.position_embedding.shape == (16, 32)
+    table = np.array(encoder.position_embedding)
+    np.testing.assert_array_equal(np.array(encoder.positions(4)), table)
+    expected = resize_table(encoder.position_embedding, 6)
+    np.testing.assert_array_equal(np.array(encoder.positions(6)), np.array(expected))
+
+
+def test_layer_scale_weighs_what_a_block_adds(config: VisionConfig) -> None:
+    encoder = Encoder(dataclasses.replace(config, layer_scale=True, pre_norm=False))
+    for layer in encoder.layers:
+        layer.ls1.gamma, layer.ls2.gamma = mx.zeros((32,)), mx.zeros((32,))
+    x = views(1, 56)
+    start = encoder.patch_embedding(encoder.patches(x)) + encoder.positions(4)[1:]
+    np.testing.assert_allclose(np.array(encoder(x)), np.array(start), atol=1e-6)
+
+
+def test_pixels_beyond_the_last_patch_are_not_seen(
+    config: VisionConfig, encoder: Encoder
+) -> None:
+    """384 pixels are 27 patches of 14 and 6 pixels more, for SigLIP so400m."""
+    cropping = dataclasses.replace(config, crop_to_patches=True, image_size=60)
+    other = Encoder(cropping)
+    other.update(encoder.parameters())
+    assert cropping.grid_size == 4
+    x = views(1, 60)
+    np.testing.assert_array_equal(np.array(other(x)), np.array(encoder(x[:, :56, :56])))
+    with pytest.raises(
+        ConfigError, match="image_size 60 is not a multiple of vision_c"
+    ):
+        dataclasses.replace(config, image_size=60)
+
+
+def test_post_norm_is_the_last_step(config: VisionConfig) -> None:
+    encoder = Encoder(dataclasses.replace(config, post_norm=True))
+    features = np.array(encoder(views(1, 56)))
+    np.testing.assert_allclose(features.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(features.std(-1), 1, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"hidden_act": "relu"},
+            "hidden_act is 'relu'; it must be one of quick_gelu, ",
+        ),
+        ({"feature_layer": -3}, "feature_layer is -3; use -1 or -2"),
+        (
+            {"post_norm": True, "feature_layer": -2},
+            "post_norm is the norm after the last block; with feature_layer -2 it must",
+        ),
+    ],
+)
+def test_what_the_configuration_refuses(
+    config: VisionConfig, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"vision_config.{message}"):
+        dataclasses.replace(config, **changes)

@@ -16,10 +16,14 @@ from mm15_mlx.evaluate import (
     Prediction,
     centre_in,
     edit_similarity,
+    element_types,
     f1,
     folded,
     grey,
     iou,
+    matched,
+    prediction_row,
+    predictions,
     question,
     read_tasks,
     score,
@@ -27,6 +31,8 @@ from mm15_mlx.evaluate import (
     table,
 )
 from mm15_mlx.generate import Result
+from mm15_mlx.load import load
+from mm15_mlx.ui import WIDGETS_PROMPT, Element
 
 
 def answer(text: str, *boxes: tuple[float, float, float, float]) -> Result:
@@ -90,6 +96,95 @@ def test_scores_of_each_task() -> None:
     assert score(kind, answer("text"))["accuracy"] == 0
 
 
+def listed(kind: str, *px: float) -> Element:
+    return Element(kind, "", px, (0, 0, 1, 1))
+
+
+SCREEN = [
+    {"type": "button", "text": "Save", "box": [0, 0, 10, 10]},
+    {"type": "switch", "text": "Wi-Fi", "box": [20, 0, 40, 10]},
+    {"type": "text", "text": "Wi-Fi", "box": [50, 0, 60, 10]},
+    {"type": "icon", "text": "back", "box": [70, 0, 80, 10]},
+]
+LISTED = [
+    listed("button", 0, 0, 10, 8),  # IoU 0.8
+    listed("button", 0, 0, 10, 10),  # IoU 1: takes the Save button from the first
+    listed("text", 20, 0, 40, 10),  # the right place, the wrong type
+    listed("text", 50, 0, 60, 5),  # IoU 0.5, just enough
+    listed("icon", 74, 0, 84, 10),  # IoU 6 / 14, too little
+]
+
+
+def test_widgets_are_matched_one_to_one_best_first() -> None:
+    assert matched(SCREEN, LISTED) == [(0, 1), (1, 2), (2, 3)]
+    assert matched(SCREEN, LISTED, typed=True) == [(0, 1), (2, 3)]
+    assert matched(SCREEN, []) == []
+
+
+def test_a_listed_element_covers_one_annotated_element_only() -> None:
+    twice = [SCREEN[0], {**SCREEN[0], "type": "text"}]  # a caption as big as its button
+    one = [listed("text", 0, 0, 10, 10)]
+    assert matched(twice, one) == [(0, 0)]
+    assert matched(twice, one, typed=True) == [(1, 0)]
+
+
+def test_scores_of_a_list_of_widgets() -> None:
+    row = {"task": "widgets", "elements": SCREEN}
+    assert score(row, answer(""), LISTED) == {
+        "recall@0.5": 3 / 4, "typed_recall@0.5": 2 / 4, "precision@0.5": 3 / 5,
+    }  # fmt: skip
+    assert set(score(row, answer("nothing of the sort")).values()) == {0.0}
+
+
+def test_element_types_count_over_all_screens() -> None:
+    screens = [(SCREEN, LISTED), (SCREEN[:1], []), (SCREEN[:1], LISTED[2:3])]
+    done = []
+    for elements, found in screens:
+        row = {"task": "widgets", "elements": elements}
+        scores = score(row, answer(""), found)
+        done.append(Prediction(row, answer(""), scores, 0.5, found))
+    kinds = element_types(done)
+    assert list(kinds) == ["button", "text", "switch", "icon"]
+    assert kinds["button"] == {
+        "recall@0.5": 0.3333, "typed_recall@0.5": 0.3333, "precision@0.5": 0.5,
+        "n": 3, "listed": 2,
+    }  # fmt: skip
+    assert kinds["switch"] == {
+        "recall@0.5": 1.0, "typed_recall@0.5": 0.0, "precision@0.5": 0.0,
+        "n": 1, "listed": 0,
+    }  # fmt: skip
+    assert kinds["text"]["precision@0.5"] == 0.6667  # 2 of 3 lie on some element
+    report = summary("tiny", done)
+    assert report["element_types"] == kinds
+    assert report["metrics"]["widgets"] == {
+        "recall@0.5": 0.25, "typed_recall@0.5": 0.1667, "precision@0.5": 0.2, "n": 3,
+    }  # fmt: skip
+    assert "switch        recall@0.5 1.000  typed" in table(kinds)
+
+
+def test_a_model_is_asked_for_its_list_as_the_verb_asks(
+    ui_folder: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, processor = load(str(ui_folder))
+    asked = []
+
+    def said(model: object, processor: object, prompt: str, **options: object):
+        asked.append((prompt, options["max_tokens"]))
+        shown = [SimpleNamespace(picture=SimpleNamespace(size=(40, 60)))]
+        text = 'button "Save" [0, 0, 500, 500]\nsong "x" [1, 1, 2, 2]'
+        return SimpleNamespace(text=text, boxes=[], images=shown)
+
+    monkeypatch.setattr("mm15_mlx.evaluate.generate", said)
+    elements = [{"type": "button", "text": "Save", "box": [0, 0, 20, 30]}]
+    row = {"id": "1", "image": str(picture), "task": "widgets", "elements": elements}
+    (done,) = predictions(model, processor, [row])
+    assert asked == [(WIDGETS_PROMPT, 1500)]
+    assert set(done.scores.values()) == {1.0}
+    (written,) = prediction_row(done)["listed"]
+    assert (written["type"], written["text"]) == ("button", "Save")
+    assert written["px"] == (0, 0, 20, 30)
+
+
 def test_summary_has_the_documented_keys() -> None:
     row = {"task": "tappable", "box": [0, 0, 1, 1], "answer": "yes"}
     result = answer("Yes")
@@ -151,15 +246,25 @@ def test_reading_tasks(picture: Path) -> None:
     assert read_tasks(path) == [{**GOOD, "image": str(picture)}]
 
 
+def widgets(elements: object) -> str:
+    row = {"id": "1", "image": "a.png", "task": "widgets", "elements": elements}
+    return json.dumps(row)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("{", r"tasks.jsonl, line 1 is not JSON"),
         ("[1]", r"line 1 is not an object"),
-        (json.dumps({**GOOD, "task": "sing"}), r"has the task 'sing'; it must be one"),
+        (json.dumps({**GOOD, "task": "sing"}), r"'sing'; .* one of .*, widgets"),
         (json.dumps({**GOOD, "task": "find_icon"}), "lacks the key 'icon'"),
         (json.dumps({**GOOD, "image": "b.png"}), r"the picture .*b.png does not exist"),
         ("", "holds no tasks"),
+        (widgets([]), "line 1: elements must be a list of at least one element"),
+        (widgets("none"), "elements must be a list"),
+        (widgets([{"type": "text"}]), r"element 1 is not \{type, text, box\}"),
+        (widgets([SCREEN[0], {**SCREEN[1], "type": "knob"}]),
+         "element 2 has the type 'knob'; it must be one of button, link"),
     ],
 )  # fmt: skip
 def test_a_bad_task_file_is_one_line(picture: Path, line: str, message: str) -> None:
@@ -193,6 +298,18 @@ def test_eval_prints_the_documented_json(
     status, _, complaint = cli(*arguments)
     assert status == 2
     assert complaint.startswith(f"error: {out} exists; give --force")
+
+
+def test_eval_prints_element_types(
+    ui_folder: Path, tmp_path: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    Image.new("RGB", (90, 160), "white").save(tmp_path / "a.png")
+    data = tmp_path / "tasks.jsonl"
+    data.write_text(widgets(SCREEN))
+    status, printed, _ = cli("eval", "--model", ui_folder, "--data", data)
+    assert status == 0
+    assert printed.startswith("widgets       recall@0.5 0.")
+    assert "\n\nwidgets by element type\nbutton        recall@0.5 0." in printed
 
 
 def test_eval_slices(

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mm15_mlx.config import CoordinateConfig
 from mm15_mlx.grounding import (
     PALETTE,
     Box,
@@ -17,7 +18,7 @@ from mm15_mlx.grounding import (
     to_model,
     to_pixels,
 )
-from mm15_mlx.prompt import Region
+from mm15_mlx.prompt import Region, region_pieces
 
 SIZES = [(1000, 500), (200, 400)]
 
@@ -193,6 +194,142 @@ def test_other_brackets_are_text(text: str) -> None:
 
 def test_without_a_picture_there_is_no_box() -> None:
     assert parse_answer("[1, 2, 3, 4]", [], 1000) == ([], [])
+
+
+# --- the grammars of other models -------------------------------------------------
+
+LOCS = "<loc_{x1}><loc_{y1}><loc_{x2}><loc_{y2}>"
+GRAMMARS = {
+    "ferret": CoordinateConfig(),
+    "llava": CoordinateConfig(range=100, decimals=2),
+    "llava-square": CoordinateConfig(range=100, decimals=2, frame="square"),
+    "honeybee": CoordinateConfig(
+        range=1000, decimals=3, box="[{x1},{y1},{x2},{y2}]", point="[{x},{y}]"
+    ),
+    "agentic": CoordinateConfig(range=10_000, decimals=4, point="click({x}, {y})"),
+    "internvl": CoordinateConfig(
+        box="[[{x1}, {y1}, {x2}, {y2}]]", point="[[{x}, {y}]]"
+    ),
+    "os-atlas": CoordinateConfig(point="({x},{y})"),
+    "screenvlm": CoordinateConfig(range=500, box=LOCS, point="<loc_{x}><loc_{y}>"),
+}
+
+
+def written(text: str, name: str) -> str:
+    """Markup in a picture of 1000 × 500 as the model reads it."""
+    grammar = GRAMMARS[name]
+    parts = split_regions(text, [(1000, 500)], grammar)
+    return "".join(
+        p if isinstance(p, str) else "".join(t.text for t in region_pieces(p, grammar))
+        for p in parts
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "box", "point"),
+    [
+        ("ferret", "[100, 200, 300, 1000]", "[123, 500]"),
+        ("llava", "[0.10, 0.20, 0.30, 1.00]", "[0.12, 0.50]"),
+        ("llava-square", "[0.10, 0.35, 0.30, 0.75]", "[0.12, 0.50]"),
+        ("honeybee", "[0.100,0.200,0.300,1.000]", "[0.123,0.500]"),
+        ("agentic", "[0.1000, 0.2000, 0.3000, 1.0000]", "click(0.1234, 0.5000)"),
+        ("internvl", "[[100, 200, 300, 1000]]", "[[123, 500]]"),
+        ("os-atlas", "[100, 200, 300, 1000]", "(123,500)"),
+        ("screenvlm", "<loc_50><loc_100><loc_150><loc_500>", "<loc_62><loc_250>"),
+    ],
+)
+def test_markup_in_a_model_s_grammar(name: str, box: str, point: str) -> None:
+    markup = "Is <box>100,100,300,500</box> or <point>123.4,250</point>?"
+    text = written(markup, name)
+    assert text == f"Is {box} or {point}?"
+    boxes, points = parse_answer(text, [(1000, 500)], GRAMMARS[name])
+    step = 500 / GRAMMARS[name].range + 0.1
+    assert boxes[0].px == pytest.approx((100, 100, 300, 500), abs=step)
+    assert points[0].px == pytest.approx((123.4, 250), abs=step)
+    assert [b.label for b in boxes] == ["Is"] and points[0].label == "or"
+
+
+numbers = st.tuples(*[st.floats(0, 1)] * 4)
+
+
+@given(numbers, side, side, st.sampled_from(sorted(GRAMMARS)))
+def test_boxes_survive_a_grammar(
+    shares: tuple[float, ...], width: int, height: int, name: str
+) -> None:
+    grammar, size = GRAMMARS[name], (width, height)
+    box = [share * size[i % 2] for i, share in enumerate(shares)]
+    box = [*map(min, box[:2], box[2:]), *map(max, box[:2], box[2:])]
+    markup = f"<box>{','.join(f'{v:f}' for v in box)}</box>"
+    try:
+        (region,) = split_regions(markup, [size], grammar)
+    except RegionError:
+        return
+    text = "".join(t.text for t in region_pieces(region, grammar))
+    found = parse_answer(text, [size], grammar)[0]
+    frame = max(size) if name == "llava-square" else None
+    for box_found in found:
+        for i, value in enumerate(box_found.px):
+            extent = frame or size[i % 2]
+            assert abs(value - box[i]) <= 0.5 * extent / grammar.range + 0.06
+            assert 0 <= value <= size[i % 2]
+    if min(box[2] - box[0], box[3] - box[1]) > 1.1 * max(size) / grammar.range:
+        assert len(found) == 1, "a box of more than a step is never lost"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "px"),
+    [
+        (
+            "agentic",
+            "<think>x</think><code>\nclick(x=0.25, y=0.5)\n</code>",
+            (250, 250),
+        ),
+        ("agentic", "Action: click(0.2512, .5)", (251.2, 250)),
+        ("os-atlas", "(250, 500)", (250, 250)),
+        ("llava", "[ 0.25 ,0.5 ]", (250, 250)),
+        ("llava", "[0.251, 0.5]", (251, 250)),
+        ("llava-square", "[0.25, 0.1]", (250, 0)),  # in the padding
+    ],
+)
+def test_points_as_models_vary_them(
+    name: str, text: str, px: tuple[float, float]
+) -> None:
+    _, points = parse_answer(text, [(1000, 500)], GRAMMARS[name], "asked")
+    assert points[0].px == pytest.approx(px)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("llava", "[100, 200, 300, 400]"), ("llava", "[2, 3]"),
+        ("agentic", "wait(0.5, 0.5)"), ("internvl", "[1, 2, 3, 4]"),
+        ("screenvlm", "<loc_1><loc_2><loc_3>"), ("os-atlas", "(about 3, or 4)"),
+        ("llava-square", "[0.10, 0.00, 0.20, 0.20]"),  # wholly in the padding
+    ],
+)  # fmt: skip
+def test_other_text_is_no_box_of_a_grammar(name: str, text: str) -> None:
+    assert parse_answer(text, [(1000, 500)], GRAMMARS[name])[0] == []
+
+
+def test_a_screen_in_tags() -> None:
+    text = (
+        "<screentag><navbar><loc_0><loc_0><loc_500><loc_50><button><loc_10><loc_5>"
+        "<loc_60><loc_45>Sign in</button></navbar>\n<icon><loc_1><loc_2><loc_3><loc_4>"
+        "</icon></screentag>"
+    )
+    boxes, points = parse_answer(text, [(1000, 500)], GRAMMARS["screenvlm"])
+    assert [b.label for b in boxes] == ["navbar", 'button "Sign in"', "icon"]
+    assert boxes[1].px == (20, 5, 120, 45) and boxes[1].norm == (20, 10, 120, 90)
+    assert points == []
+
+
+def test_location_tokens_read_as_digits() -> None:
+    tokens = CoordinateConfig(format="tokens", range=200, frame="canvas")
+    boxes, _ = parse_answer("[0, 50, 100, 200]", [(1000, 500)], tokens)
+    assert boxes[0].px == (0, 125, 500, 500)
+    assert split_regions("<point>500,500</point>", [(1000, 500)], tokens) == [
+        Region((100, 200))
+    ]
 
 
 # --- drawing -------------------------------------------------------------------------

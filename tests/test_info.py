@@ -97,7 +97,7 @@ def test_mistakes(cli: Cli, ui_copy: Path, screen: Path, tmp_path: Path) -> None
     save_model(tmp_path / "odd", model, config)
     code, out, err = cli("info", "--model", tmp_path / "odd")
     assert (code, out) == (2, "")
-    assert "holds extra.bias, which is no part of this model" in err
+    assert "holds extra.weight, which is no part of this model" in err
     weights.unlink()
     code, out, err = cli("info", "--model", ui_copy, "--image", tmp_path / "no.png")
     assert code == 2 and "no.png does not exist" in err, "the picture comes first"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mm15_mlx.config import PRESETS, ModelConfig, TextConfig
+from mm15_mlx.config import PRESETS, ModelConfig, TextConfig, TilingConfig
 from mm15_mlx.decoder import KVCache
 from mm15_mlx.mm15 import MM15, splice
 
@@ -56,6 +56,42 @@ def test_visual_tokens_stand_at_their_places(tiny_model: MM15) -> None:
     text = tiny_model.decoder.embed_tokens(ids)
     for place in (0, 1, 18, 19, 36, 37):
         close(embedded[0, place], text[0, place], 0)
+
+
+UNPADDED = TilingConfig(
+    tile_size=84, policy="pinpoints", pinpoints=((1, 2),), overview="before",
+    indicator="none", merge="spatial_unpad", pad_side="center",
+)  # fmt: skip
+
+
+def test_pack_by_hand(tiny_config: ModelConfig) -> None:
+    model = MM15(dataclasses.replace(tiny_config, tiling=UNPADDED))
+    features = mx.arange(2 * 3 * 64).reshape(2, 3, 64).astype(mx.float32)
+    packed = model.pack(features, np.array([5, 0, -1, 4, -1]))
+    rows = [features[1, 2], features[0, 0], model.image_newline, features[1, 1]]
+    close(packed, mx.stack([*rows, model.image_newline]), 0)
+
+
+def test_packed_tokens_stand_at_their_places(tiny_config: ModelConfig) -> None:
+    model = MM15(dataclasses.replace(tiny_config, tiling=UNPADDED))
+    features = model.encode_image(pixels(1))
+    packed = model.pack(features, np.array([*range(16), -1]))
+    ids = mx.array([[7, *[IMAGE] * 17, 8]])
+    embedded = model.embed_inputs(ids, packed)
+    close(embedded[0, 1:17], features[0], 0)
+    close(embedded[0, 17], model.image_newline, 0)
+    with pytest.raises(ValueError, match="has 17 image placeholders .* give 16 visual"):
+        model.embed_inputs(ids, features)
+
+
+def test_a_newline_is_there_only_if_the_tiling_has_one(tiny_model: MM15) -> None:
+    assert "image_newline" not in tiny_model
+    features = tiny_model.encode_image(pixels(1))
+    order = np.arange(16)[::-1]
+    close(tiny_model.pack(features, order), features[0, ::-1], 0)
+    for wrong in ([0, -1], [0, 16]):
+        with pytest.raises(ValueError, match=r"the packing has the indices .* 0 to 15"):
+            tiny_model.pack(features, np.array(wrong))
 
 
 def test_rows_of_a_batch_take_views_in_order(tiny_model: MM15) -> None:

@@ -16,9 +16,9 @@ CODE = ("mm15_mlx", "convert", "apps", "tests", "benchmarks")
 # The reading order. A file here imports only from files before it; modules that are not
 # named are helpers of the later ones and come after `load`.
 ORDER = (
-    "blas config tiling encoder connector decoder mm15 tokenizer prompt grounding "
-    "images memory processor generate checkpoint weights load ui evaluate info answers "
-    "cli"
+    "blas input_config rope config templates grids tiling fast_cpu encoder connector "
+    "decoder mm15 tokenizer prompt grounding images memory processor generate "
+    "checkpoint weights load ui evaluate info answers cli"
 ).split()
 LAST = ("cli", "__main__")
 MAX_COLUMNS, MAX_LINES = 88, 400

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mm15_mlx.config import ModelConfig
+from mm15_mlx.config import CoordinateConfig, ModelConfig, TilingConfig
 from mm15_mlx.grounding import RegionError
 from mm15_mlx.images import ImageError, load_picture
 from mm15_mlx.mm15 import MM15
@@ -160,6 +160,37 @@ def test_a_box_is_put_into_the_models_numbers(
     start = ids.index(BOX)
     numbers = [i - LOC for i in ids[start + 1 : start + 5]]
     assert numbers == [0, 250, 500, 1000]
+
+
+def test_a_box_in_the_text_of_another_model(
+    ui_folder: Path, ui_config: ModelConfig, screen: Path
+) -> None:
+    """LLaVA-1.5's: fractions of the picture padded to a square, here by 40 a side."""
+    square = CoordinateConfig(range=100, decimals=2, frame="square")
+    config = dataclasses.replace(ui_config, coordinates=square)
+    processor = Processor(config, Tokenizer(ui_folder / TOKENIZER_FILE))
+    ids = processor.prepare("<box>0,0,120,100</box>", [screen]).ids
+    box = processor.tokenizer.encode("[0.20, 0.00, 0.80, 0.50]")
+    assert ids[-2 - len(box) : -2] == box
+
+
+def test_joined_views_have_their_own_count(
+    ui_folder: Path, ui_config: ModelConfig, screen: Path
+) -> None:
+    """LLaVA-NeXT's: the overview, then the tiles' map, unpadded, with newlines."""
+    tiling = TilingConfig(
+        tile_size=84, policy="pinpoints", pinpoints=((2, 1),), pad_side="center",
+        overview="before", indicator="none", merge="spatial_unpad",
+    )  # fmt: skip
+    config = dataclasses.replace(ui_config, tiling=tiling)
+    processor = Processor(config, Tokenizer(ui_folder / TOKENIZER_FILE))
+    inputs = processor("What?", images=[screen])
+    assert inputs["pixel_values"].shape == (3, 84, 84, 3)
+    (picture,) = processor.prepare("What?", [screen]).images
+    # 120 × 200 on 84 × 168 is 140 pixels high, of 8 rows of tokens that is 6 whole ones
+    assert picture.tokens == TOKENS + 6 * (4 + 1) == len(picture.packing)
+    assert (inputs["input_ids"] == IMAGE).sum().item() == picture.tokens
+    assert sum(picture.packing == -1) == 6
 
 
 def test_a_box_outside_the_picture(processor: Processor, square: Path) -> None:

@@ -165,7 +165,8 @@ def test_every_visual_token_has_a_placeholder(
 )
 def test_indicators(kind: str, overview: str, expected: list[str]) -> None:
     config = TilingConfig(indicator=kind)
-    assert indicators(7, tiling(2, 2, overview), config, "{k}:{i}{j}") == expected
+    prompt = PromptConfig(tile_text="{k}:{i}{j}", overview_text="{k}:00")
+    assert indicators(7, tiling(2, 2, overview), config, prompt) == expected
 
 
 @pytest.mark.parametrize(
@@ -239,7 +240,7 @@ def test_truncated_tokenizer(tmp_path: Path, tokenizer_model: bytes) -> None:
 def test_tokenizer_of_another_model(
     ui_config: ModelConfig, tokenizer: Tokenizer
 ) -> None:
-    prompt = PromptConfig(turn_end="<|stop|>")
+    prompt = PromptConfig(stop=("<|stop|>",))
     with pytest.raises(TokenizerError, match=r"no special token '<\|stop\|>': it bel"):
         PromptEncoder(dataclasses.replace(ui_config, prompt=prompt), tokenizer)
     prompt = PromptConfig(image_token_id=5)

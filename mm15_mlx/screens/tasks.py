@@ -11,13 +11,23 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from mm15_mlx.screens.questions import SPOKEN, bare_icons, named_widgets, once
+from mm15_mlx.screens.questions import (
+    SPOKEN,
+    bare_icons,
+    caption,
+    named_widgets,
+    once,
+)
 
 Row = dict[str, Any]
 
 
 def candidates(row: Row, rng: Random) -> dict[str, list[Row]]:
-    """Every task that a screen allows, by task; only unambiguous ones."""
+    """Every task that a screen allows, by task; only unambiguous ones.
+
+    All tasks draw from one `rng` in this order: a new task goes to the end, or the
+    tasks of screens that are in use would change.
+    """
     texts = once([t["text"] for t in row["texts"]])
     icons = once([e["icon"] for e in row["elements"] if e.get("icon")])
     bare = bare_icons(row, rng)
@@ -41,7 +51,16 @@ def candidates(row: Row, rng: Random) -> dict[str, list[Row]]:
             {"box": e["box"], "answer": "yes" if e["tappable"] else "no"}
             for e in row["elements"]
         ],
+        "widgets": [{"elements": _listed(row)}] if row["elements"] else [],
     }
+
+
+def _listed(row: Row) -> list[Row]:
+    """All elements of a screen, each named as the model's list names it."""
+    return [
+        {"type": e["type"], "text": e.get("icon") or caption(e), "box": e["box"]}
+        for e in row["elements"]
+    ]
 
 
 def tasks(row: Row, folder: str, per_task: int, seed: int) -> Iterator[Row]:
@@ -51,7 +70,7 @@ def tasks(row: Row, folder: str, per_task: int, seed: int) -> Iterator[Row]:
         for k, fields in enumerate(rng.sample(pool, min(per_task, len(pool)))):
             yield {
                 "id": f"{row['id']}-{task}-{k}",
-                "image": os.path.join(folder, row["image"]),
+                "image": os.path.normpath(os.path.join(folder, row["image"])),
                 "task": task,
                 **fields,
                 "kit": row["kit"],

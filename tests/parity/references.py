@@ -5,6 +5,8 @@ names, shapes and layouts as well as numbers.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,6 +14,7 @@ import torch
 from mlx.utils import tree_flatten
 
 from mm15_mlx.convert.rules import Rule, apply_rules, conv_to_linear
+from mm15_mlx.convert.sources import open_source
 
 SAME = r"\g<0>"
 
@@ -28,6 +31,32 @@ def load(model: nn.Module, source: torch.nn.Module, rules: Iterable[Rule]) -> No
     tensors = {k: mx.array(v.numpy()) for k, v in source.state_dict().items()}
     expected = {n: a.shape for n, a in tree_flatten(model.parameters())}
     model.load_weights(list(apply_rules(tensors, rules, expected).items()))
+
+
+def load_saved(
+    folder: Path, source: Any, rules: Iterable[Rule], **parts: nn.Module | mx.array
+) -> nn.Module:
+    """Fill `parts` from the files that a transformers model saves, and nothing else.
+
+    The files, not the model: their names are what users have, and differ from those
+    in memory.
+    """
+    source.save_pretrained(folder)
+    checkpoint = open_source(folder)
+    tensors = {name: checkpoint.read(name) for name in checkpoint.placeholders()}
+    return load_tensors(tensors, rules, **parts)
+
+
+def load_tensors(
+    tensors: dict[str, mx.array], rules: Iterable[Rule], **parts: nn.Module | mx.array
+) -> nn.Module:
+    """Fill all of `parts`, which the rules know by these names, from all `tensors`."""
+    whole = nn.Module()
+    for name, part in parts.items():
+        setattr(whole, name, part)
+    expected = {n: a.shape for n, a in tree_flatten(whole.parameters())}
+    whole.load_weights(list(apply_rules(tensors, rules, expected).items()))
+    return whole
 
 
 def unused(feature_layer: int, layers: int) -> str:

@@ -10,23 +10,12 @@ from torch import nn
 
 from mm15_mlx.config import ConnectorConfig
 from mm15_mlx.connector import CAbstractor
-from mm15_mlx.convert.mm15 import pointwise
-from mm15_mlx.convert.rules import Rule, conv
+from mm15_mlx.convert.connectors import honeybee
 
 from .conftest import Compare
-from .references import SAME, load, randomise
+from .references import load_tensors, randomise
 
 pytestmark = pytest.mark.parity
-
-RULES = [
-    Rule(r"pos_emb|readout\..*|.*\.bn\..*|.*\.se\.fc[12]\.bias", SAME),
-    Rule(r".*\.conv2\.conv\.weight", SAME, conv),
-    Rule(
-        r".*\.(conv1|conv3|downsample)\.conv\.weight|.*\.fc[12]\.weight",
-        SAME,
-        pointwise,
-    ),
-]
 
 
 class Honeybee(nn.Module):
@@ -62,7 +51,9 @@ def test_c_abstractor(compare: Compare, grid: int, inputs: int, hidden: int) -> 
     reference = randomise(Honeybee(inputs, hidden, 24, grid))
     config = ConnectorConfig(hidden_size=hidden)
     ours = CAbstractor(config, inputs, 24, grid)
-    load(ours, reference, RULES)
+    state = reference.state_dict()
+    tensors = {f"abstractor.{n}": mx.array(t.numpy()) for n, t in state.items()}
+    load_tensors(tensors, honeybee(), connector=ours)
     shape = (2, grid * grid, inputs)
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     # In float64, so that the error is ours alone, not theirs and ours.

@@ -1,0 +1,218 @@
+"""Attention and activations at NumPy's speed, where MLX runs on an x86 CPU.
+
+What this file is: the exponentials of the model, computed by NumPy on MLX's own memory.
+MLX's loops are not vectorised on x86 (measured: 13 ns for an exp, 0.5 ns in NumPy), so
+they, not the matrix products, took most of the time. What it is not: in force anywhere
+else. On Metal, on CUDA, on an ARM CPU, in half precision, and under `mx.compile` or
+`mx.vmap`, every function here is the MLX formula that it was given.
+
+B batch, L queries, T keys, H query heads, K key/value heads, D head dim.
+"""
+
+import functools
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+Composed = Callable[..., mx.array]
+# MLX passes a lone array without a tuple; None is a tangent of zero.
+Primals = mx.array | tuple[mx.array, ...]
+Tangents = mx.array | tuple[mx.array | None, ...]
+
+_X86 = platform.machine() in ("x86_64", "AMD64")
+_AT_ONCE = 2**17  # numbers: half a megabyte, so that the passes stay in the L2 cache
+_WORTH = 2**14  # numbers: fewer take MLX less time than waiting for them does
+_MASKED = np.finfo(np.float32).min  # MLX's: a row without any key becomes their mean
+
+
+def usable(*arrays: mx.array) -> bool:
+    """Whether NumPy may compute with these float32 arrays now; evaluates them."""
+    if not _X86 or mx.default_device().type != mx.cpu:
+        return False
+    if any(x.dtype != mx.float32 for x in arrays):
+        return False
+    try:
+        mx.eval(*arrays)
+    except ValueError:  # MLX's word for: mx.compile or mx.vmap is tracing
+        return False
+    return True
+
+
+def elementwise(fast: Callable[..., None], composed: Composed) -> Composed:
+    """A function of arrays of one shape: `fast(*inputs, out)`, or else `composed`.
+
+    `composed` is the definition in MLX: what runs elsewhere, and what derivatives are
+    taken of.
+    """
+
+    def call(*inputs: mx.array) -> mx.array:
+        if inputs[0].size < _WORTH or not usable(*inputs):
+            return composed(*inputs)
+        return _differentiable(functools.partial(_in_pieces, fast), composed, inputs)
+
+    return call
+
+
+def attention(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    scale: float,
+    mask: str | mx.array | None = None,
+) -> mx.array:
+    """`mx.fast.scaled_dot_product_attention`, by NumPy where that is faster.
+
+    `queries` (B, H, L, D), `keys` and `values` (B, K, T, D) → (B, H, L, D). `mask` is
+    None, "causal", or a boolean array that broadcasts to (B, H, L, T), true where a
+    query sees a key; others, such as biases, are left to MLX. So is a single query: a
+    token's whole step in one evaluation is faster than its layers one by one.
+    """
+    composed = functools.partial(
+        mx.fast.scaled_dot_product_attention, scale=scale, mask=mask
+    )
+    if isinstance(mask, mx.array):
+        known = mask.dtype == mx.bool_
+    else:
+        known = mask is None or queries.shape[2] <= keys.shape[2]
+    if queries.shape[2] == 1 or not known or not usable(queries, keys, values):
+        return composed(queries, keys, values)
+    fast = functools.partial(_attention, scale=scale, mask=mask)
+    return _differentiable(fast, composed, (queries, keys, values))
+
+
+def quick_gelu(x: np.ndarray, out: np.ndarray) -> None:
+    """OpenAI's GELU, x · sigmoid(1.702 x)."""
+    np.multiply(x, -1.702, out=out)
+    _divide_by_one_plus_exp(x, out)
+
+
+def gelu(x: np.ndarray, out: np.ndarray) -> None:
+    """The exact GELU, x · Φ(x); NumPy has no erf (Abramowitz and Stegun, 7.1.26)."""
+    t = np.abs(x)
+    t *= 0.5**0.5
+    np.square(t, out=out)
+    np.negative(out, out=out)
+    np.exp(out, out=out)
+    t *= 0.3275911
+    t += 1
+    np.reciprocal(t, out=t)
+    series = t * 1.061405429
+    for factor in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        series += factor
+        series *= t
+    out *= series  # 1 - erf(|x| / √2)
+    # x · Φ(x) = max(x, 0) - |x| · (1 - Φ(|x|))
+    out *= np.abs(x, out=t)
+    out *= -0.5
+    out += np.maximum(x, 0, out=t)
+
+
+def gelu_tanh(x: np.ndarray, out: np.ndarray) -> None:
+    """The GELU with tanh: x · (1 + tanh u) / 2 is x · sigmoid(2u)."""
+    np.square(x, out=out)
+    out *= -2 * (2 / np.pi) ** 0.5 * 0.044715
+    out -= 2 * (2 / np.pi) ** 0.5
+    out *= x
+    _divide_by_one_plus_exp(x, out)
+
+
+def silu(x: np.ndarray, out: np.ndarray) -> None:
+    """x · sigmoid(x)."""
+    np.negative(x, out=out)
+    _divide_by_one_plus_exp(x, out)
+
+
+def swiglu(gate: np.ndarray, up: np.ndarray, out: np.ndarray) -> None:
+    """silu(gate) · up."""
+    silu(gate, out)
+    out *= up
+
+
+def _divide_by_one_plus_exp(x: np.ndarray, out: np.ndarray) -> None:
+    np.exp(out, out=out)
+    out += 1
+    np.divide(x, out, out=out)
+
+
+def _in_pieces(fast: Callable[..., None], *inputs: mx.array) -> mx.array:
+    flat = [np.asarray(x).reshape(-1) for x in inputs]
+    out = np.empty(inputs[0].size, np.float32)
+    with np.errstate(all="ignore"):  # exp may reach infinity, as MLX's does
+        for start in range(0, out.size, _AT_ONCE):
+            piece = slice(start, start + _AT_ONCE)
+            fast(*(x[piece] for x in flat), out[piece])
+    return mx.array(out.reshape(inputs[0].shape))
+
+
+def _attention(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    scale: float,
+    mask: str | mx.array | None,
+) -> mx.array:
+    q, k, v = (np.asarray(x) for x in (queries, keys, values))
+    (b, heads, length, head_dim), (_, key_heads, total, _) = q.shape, k.shape
+    hidden = None
+    if isinstance(mask, mx.array):
+        hidden = np.broadcast_to(~np.asarray(mask), (b, heads, length, total))
+    blocks = -(-length * total // _AT_ONCE) or 1
+    rows = -(-length // blocks)  # queries at once
+    scores = np.empty(rows * total, np.float32)
+    ones = np.ones(total, np.float32)
+    later = np.triu(np.ones((rows, rows), bool), 1)
+    # In the order of the layer's output: the caller's transpose back costs nothing.
+    out = np.empty((b, length, heads, head_dim), np.float32)
+    with np.errstate(all="ignore"):
+        for at in np.ndindex(b, heads):
+            row, head = at
+            shared = row, head * key_heads // heads
+            for start in range(0, length, rows):
+                end = min(start + rows, length)
+                n = end - start
+                # Keys behind the last query of these are not multiplied at all.
+                seen = total - length + end if mask == "causal" else total
+                s = scores[: n * seen].reshape(n, seen)
+                np.matmul(q[at][start:end] * scale, k[shared][:seen].T, out=s)
+                if hidden is not None:
+                    np.copyto(s, _MASKED, where=hidden[at][start:end])
+                elif mask == "causal":
+                    np.copyto(s[:, seen - n :], _MASKED, where=later[:n, :n])
+                s -= s.max(axis=1, keepdims=True)
+                np.exp(s, out=s)
+                # Divided after the product: it has fewer columns than the scores.
+                weighted = s @ v[shared][:seen]
+                weighted /= (s @ ones[:seen])[:, None]
+                out[row, start:end, head] = weighted
+    return mx.array(out).transpose(0, 2, 1, 3)
+
+
+def _differentiable(
+    fast: Composed, composed: Composed, inputs: tuple[mx.array, ...]
+) -> mx.array:
+    """`fast(*inputs)` with the derivatives of `composed`: MLX sees into no NumPy."""
+    call = mx.custom_function(fast)
+
+    @call.vjp
+    def backward(primals: Primals, cotangent: mx.array, _: mx.array) -> Primals:
+        _, gradients = mx.vjp(composed, _listed(primals), [cotangent])
+        return tuple(gradients)
+
+    @call.jvp
+    def forward(primals: Primals, tangents: Tangents) -> mx.array:
+        xs = _listed(primals)
+        steps = [
+            mx.zeros_like(x) if step is None else step
+            for x, step in zip(xs, _listed(tangents), strict=True)
+        ]
+        _, (change,) = mx.jvp(composed, xs, steps)
+        return change
+
+    return call(*inputs)
+
+
+def _listed(one_or_more: Any) -> list[Any]:
+    return list(one_or_more) if isinstance(one_or_more, tuple) else [one_or_more]
