@@ -75,9 +75,18 @@ def pointwise(inputs: int, outputs: int) -> ConvNorm:
     return ConvNorm(nn.Linear(inputs, outputs, bias=False), outputs)
 
 
+class Depthwise(nn.Conv2d):
+    """A 3×3 convolution of every channel alone."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, padding=1, groups=channels, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return fast_cpu.depthwise(x, self.weight)
+
+
 def depthwise(channels: int) -> ConvNorm:
-    conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
-    return ConvNorm(conv, channels)
+    return ConvNorm(Depthwise(channels), channels)
 
 
 class SqueezeExcite(nn.Module):

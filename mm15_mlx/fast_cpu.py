@@ -83,6 +83,20 @@ def attention(
     return _differentiable(fast, composed, (queries, keys, values))
 
 
+def depthwise(x: mx.array, weight: mx.array) -> mx.array:
+    """A 3×3 convolution of every channel alone, padded by 1, by NumPy where faster.
+
+    `x` (B, height, width, C), `weight` (C, 3, 3, 1) → the shape of `x`.
+    """
+
+    def composed(x: mx.array, weight: mx.array) -> mx.array:
+        return mx.conv2d(x, weight, padding=1, groups=x.shape[-1])
+
+    if not usable(x, weight):
+        return composed(x, weight)
+    return _differentiable(_depthwise, composed, (x, weight))
+
+
 def quick_gelu(x: np.ndarray, out: np.ndarray) -> None:
     """OpenAI's GELU, x · sigmoid(1.702 x)."""
     np.multiply(x, -1.702, out=out)
@@ -145,6 +159,21 @@ def _in_pieces(fast: Callable[..., None], *inputs: mx.array) -> mx.array:
             piece = slice(start, start + _AT_ONCE)
             fast(*(x[piece] for x in flat), out[piece])
     return mx.array(out.reshape(inputs[0].shape))
+
+
+def _depthwise(x: mx.array, weight: mx.array) -> mx.array:
+    inner = np.asarray(x)
+    _, height, width, _ = inner.shape
+    padded = np.pad(inner, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = np.asarray(weight)[..., 0].transpose(1, 2, 0).copy()  # (3, 3, C)
+    out = np.empty(inner.shape, np.float32)
+    part = np.empty(inner.shape[1:], np.float32)
+    for view, sums in zip(padded, out, strict=True):  # one view stays in the cache
+        np.multiply(view[:height, :width], taps[0, 0], out=sums)
+        for i, j in list(np.ndindex(3, 3))[1:]:
+            np.multiply(view[i : i + height, j : j + width], taps[i, j], out=part)
+            sums += part
+    return mx.array(out)
 
 
 def _attention(

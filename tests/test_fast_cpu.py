@@ -109,6 +109,24 @@ def test_swiglu(small_blocks: None) -> None:
     close(decoder.swiglu(gate, up), composed_silu(gate) * up)
 
 
+@here
+@pytest.mark.parametrize("size", [(1, 1, 1, 3), (2, 5, 7, 8)])
+def test_depthwise_convolution(size: tuple[int, int, int, int]) -> None:
+    mx.random.seed(3)
+    x, w = mx.random.normal(size), mx.random.normal((size[-1], 3, 3, 1))
+
+    def plain(x: mx.array, w: mx.array) -> mx.array:
+        return mx.conv2d(x, w, padding=1, groups=size[-1])
+
+    close(fast_cpu.depthwise(x, w), plain(x, w), 2e-6)
+    found, expected = (
+        mx.grad(lambda x, w, f=f: (f(x, w) ** 2).sum(), argnums=(0, 1))(x, w)
+        for f in (fast_cpu.depthwise, plain)
+    )
+    for a, b in zip(found, expected, strict=True):
+        close(a, b, 1e-4)
+
+
 @pytest.mark.parametrize("mask", [None, "causal"])
 @pytest.mark.parametrize(
     ("length", "total"), [(1, 1), (1, 40), (2, 40), (40, 40), (13, 61), (61, 61)]
