@@ -7,13 +7,15 @@ out, and `prefix`, a pattern without capturing groups for what stands before the
 tower's own names.
 """
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
 
 from mm15_mlx.config import ConfigError, VisionConfig
-from mm15_mlx.convert.rules import Rule, Transform, conv_to_linear, keep
+from mm15_mlx.convert.rules import Rule, Shape, Transform, conv_to_linear, keep
 
 AFFINE = r"(weight|bias)"
 _Q_K_V = tuple(rf"self_attn.{p}_proj.\2" for p in "qkv")
@@ -252,6 +254,39 @@ def vision_config(
     read["crop_to_patches"] = read["image_size"] % read["patch_size"] != 0
     read["layer_norm_eps"] = float(read.get("layer_norm_eps", 1e-5))
     return VisionConfig(**read, feature_layer=feature_layer, post_norm=post_norm)
+
+
+def openai_clip(
+    shapes: Mapping[str, Shape], prefix: str, feature_layer: int
+) -> VisionConfig:
+    """OpenAI's CLIP as its tensors' shapes have it, where no configuration does.
+
+    `prefix` is what stands before the tower's own names. Activation and eps are the
+    same in all of its sizes, and heads are 64 wide. Raises ConfigError for shapes that
+    are no such tower's.
+    """
+    names = (
+        "embeddings.position_embedding.weight", "embeddings.patch_embedding.weight",
+        "encoder.layers.0.mlp.fc1.weight",
+    )  # fmt: skip
+    positions, patches, mlp = (shapes.get(prefix + name, ()) for name in names)
+    layers = {
+        match[1] for name in shapes
+        if (match := re.match(re.escape(prefix) + r"encoder\.layers\.(\d+)\.", name))
+    }  # fmt: skip
+    grid = math.isqrt(positions[0] - 1) if positions and positions[0] > 1 else 0
+    whole = len(positions) == 2 and grid**2 + 1 == positions[0]
+    if not whole or len(patches) != 4 or len(mlp) != 2 or positions[1] % 64:
+        raise ConfigError(
+            f"the vision tower {prefix}* has shapes {positions}, {patches} and {mlp} "
+            "of positions, patches and MLP, which are not those of OpenAI's CLIP"
+        )
+    return VisionConfig(
+        hidden_size=positions[1], intermediate_size=mlp[0],
+        num_hidden_layers=len(layers), num_attention_heads=positions[1] // 64,
+        image_size=grid * patches[-1], patch_size=patches[-1],
+        hidden_act="quick_gelu", layer_norm_eps=1e-5, feature_layer=feature_layer,
+    )  # fmt: skip
 
 
 def _side(key: str, value: Any) -> Any:

@@ -1,14 +1,14 @@
 """Which public model a folder holds, and what becomes of it here: configuration, rules.
 
 What this file is: for every family one short function from the source's own JSON files
-to a `Recipe`. What it is not: the tables of tensor names (encoders.py, connectors.py,
-decoders.py) or the writing (stream.py). Only names of tensors and JSON are looked at.
+to a `Recipe`; LLaVA's children have a file of their own (llava.py). What it is not: the
+tables of tensor names (encoders.py, connectors.py, decoders.py) or the writing
+(stream.py). Only JSON and the names and shapes of tensors are looked at.
 Nothing that a configuration names, such as `auto_map`, is ever imported or fetched.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +18,29 @@ from mm15_mlx.config import (
     ConnectorConfig,
     CoordinateConfig,
     ModelConfig,
-    PromptConfig,
     TilingConfig,
+    UserError,
     VisionConfig,
 )
 from mm15_mlx.convert import connectors, encoders
-from mm15_mlx.convert.decoders import DECODERS, text_config
+from mm15_mlx.convert.decoders import text_config
+from mm15_mlx.convert.llava import ferret_ui, llava, llava_original
+from mm15_mlx.convert.recipes import (
+    ALL_PICTURES,
+    Json,
+    Licence,
+    Reader,
+    Recipe,
+    Shapes,
+    check,
+    decoder_rules,
+    optional_json,
+    pixels,
+    tied,
+)
 from mm15_mlx.convert.rules import Rule
 from mm15_mlx.templates import TEMPLATES
-
-Json = Mapping[str, Any]
-ALL_PICTURES = 64  # families that split every picture, however many there are
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A source's family, its configuration here, and the rules for its tensors."""
-
-    family: str
-    config: ModelConfig
-    rules: tuple[Rule, ...]
-
+from mm15_mlx.tokenizer import TOKENIZER_JSON
 
 # What is asked for often, has another architecture, and runs elsewhere.
 _ELSEWHERE = {
@@ -50,8 +52,8 @@ _ELSEWHERE = {
 }  # fmt: skip
 
 
-def recognise(folder: Path, names: Collection[str]) -> Recipe:
-    """The recipe for a checkpoint's folder, whose tensors have these names.
+def recognise(folder: Path, shapes: Shapes) -> Recipe:
+    """The recipe for a checkpoint's folder, whose tensors have these shapes.
 
     The image token's id is left to the tokenizer.
 
@@ -59,6 +61,11 @@ def recognise(folder: Path, names: Collection[str]) -> Recipe:
     """
     data = read_json(folder / CONFIG)
     kind = data.get("model_type")
+    if not isinstance(kind, str):
+        raise ConfigError(
+            f"{folder / CONFIG} has model_type {kind!r}, not a family's name; give the "
+            "folder as its makers published it"
+        )
     if kind in _ELSEWHERE:
         raise ConfigError(
             f"{folder} holds {_ELSEWHERE[kind]} (model_type {kind!r}), which is not of "
@@ -69,57 +76,62 @@ def recognise(folder: Path, names: Collection[str]) -> Recipe:
             f"{folder / CONFIG} has model_type {kind!r}; families that can be "
             f"converted are {', '.join(sorted(FAMILIES))}"
         )
-    return FAMILIES[kind](data, folder, names)
-
-
-# --- what several families share ------------------------------------------------------
-
-
-def _optional(path: Path) -> Json:
-    return read_json(path) if path.is_file() else {}
-
-
-def _pixels(folder: Path, vision: VisionConfig, defaults: Json) -> VisionConfig:
-    """Mean and deviation as `preprocessor_config.json` has them."""
-    read = defaults | dict(_optional(folder / "preprocessor_config.json"))
-    mean, std = (tuple(map(float, read[k])) for k in ("image_mean", "image_std"))
-    if len(mean) != 3 or len(std) != 3:
+    try:
+        recipe = FAMILIES[kind](data, folder, shapes)
+    except UserError:
+        raise
+    except KeyError as error:
         raise ConfigError(
-            f"{folder}: image_mean and image_std must be of three channels"
+            f"{folder / CONFIG} lacks the key {error}; fetch it again"
+        ) from None
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ConfigError(
+            f"{folder / CONFIG} has a value of the wrong kind ({error}); fetch it again"
+        ) from None
+    _check_sizes(recipe.config, len(shapes))
+    return recipe
+
+
+_LARGEST = 1 << 24  # any one size; the largest vocabularies have 2¹⁸ tokens
+
+
+def _check_sizes(config: ModelConfig, tensors: int) -> None:
+    """What a hostile configuration must not make us build."""
+    parts = (config.vision_config, config.connector_config, config.text_config)
+    sizes = {k: v for part in parts for k, v in dataclasses.asdict(part).items()}
+    layers = max(part.num_hidden_layers for part in (parts[0], parts[2]))
+    wide = [k for k, v in sizes.items() if isinstance(v, int) and v > _LARGEST]
+    if wide or max(layers, config.connector_config.depth) > tensors:
+        what = f"a {wide[0]} of {sizes[wide[0]]}" if wide else f"{layers} layers"
+        raise ConfigError(
+            f"the source's configuration asks for {what}, and its files hold {tensors} "
+            "tensors; fetch both again"
         )
-    return dataclasses.replace(vision, image_mean=mean, image_std=std)
-
-
-def _decoder_rules(
-    data: Json, config: ModelConfig, prefix: str, head: str
-) -> tuple[Rule, ...]:
-    return DECODERS[data["text_config"]["model_type"]](config.text_config, prefix, head)
-
-
-def _tied(names: Collection[str]) -> bool:
-    """Whether no tensor is an output head."""
-    return not any(name.endswith("lm_head.weight") for name in names)
 
 
 # --- families ---------------------------------------------------------------------
 
 
-def idefics3(data: Json, folder: Path, names: Collection[str]) -> Recipe:
+def idefics3(data: Json, folder: Path, shapes: Shapes) -> Recipe:
     """Idefics3 and SmolVLM, with SmolVLM2, Agentic-GUI and ScreenVLM among them."""
     kind = data["model_type"]
     tower = {"model_type": "smolvlm_vision"} | dict(data.get("vision_config", {}))
     half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     vision = encoders.vision_config(tower, post_norm=True)
-    vision = _pixels(folder, vision, half)
-    read = _optional(folder / "preprocessor_config.json")
+    vision = pixels(folder, vision, half)
+    read = optional_json(folder / "preprocessor_config.json")
     tile = read.get("max_image_size", {}).get("longest_edge", vision.image_size)
     edge = read.get("size", {}).get("longest_edge", 4 * tile)
     scale = data.get("scale_factor", 2)
     side = tile // vision.patch_size // scale
-    template = TEMPLATES["smolvlm" if kind == "smolvlm" else "idefics3"]
-    text = text_config(data["text_config"], _tied(names))
-    if "<|im_start|>" not in template.bos and text.vocab_size < 100_000:
-        template = TEMPLATES["smolvlm"]  # small models under the older name
+    text = text_config(data["text_config"], tied(shapes))
+    named = _added_tokens(folder)
+    if "<|start_of_role|>" in named:
+        template = _GRANITE
+    elif kind == "smolvlm" or text.vocab_size < 100_000:
+        template = TEMPLATES["smolvlm"]  # small models have the older model_type too
+    else:
+        template = TEMPLATES["idefics3"]
     config = ModelConfig(
         vision_config=vision,
         connector_config=ConnectorConfig(
@@ -132,94 +144,47 @@ def idefics3(data: Json, folder: Path, names: Collection[str]) -> Recipe:
             resample="lanczos", max_split_images=ALL_PICTURES, n_min=1,
         ),
         prompt=template,
+        # Nothing tells what a model without such tokens was trained to write.
+        coordinates=_PLACES if "<loc_500>" in named else CoordinateConfig(),
     )  # fmt: skip
     rules = (
         *encoders.clip(vision, r"(?:model\.)?vision_model\."),
         *connectors.idefics3(),
-        *_decoder_rules(data, config, r"(?:model\.)?text_model\.", r"lm_head"),
+        *decoder_rules(
+            data["text_config"], config, r"(?:model\.)?text_model\.", "lm_head"
+        ),
     )
     return Recipe(kind, config, rules)
 
 
-def _llava_template(text: Json) -> PromptConfig:
-    if text["model_type"] == "mistral":
-        return TEMPLATES["mistral_instruct"]
-    if text.get("vocab_size", 32000) > 100_000:
-        return TEMPLATES["llava_llama_3"]
-    return TEMPLATES["llava_v1"]
+# ScreenVLM and Granite-Docling: numbers of 0…500 that are tokens of their own.
+_PLACES = CoordinateConfig(
+    range=500,
+    box="<loc_{x1}><loc_{y1}><loc_{x2}><loc_{y2}>",
+    point="<loc_{x}><loc_{y}>",
+)
+# Granite's chat, as Granite-Docling's own template has it.
+_GRANITE = dataclasses.replace(
+    TEMPLATES["smolvlm"], bos="",
+    system_start="<|start_of_role|>system<|end_of_role|>",
+    system_end="<|end_of_text|>\n",
+    user_start="<|start_of_role|>user<|end_of_role|>", user_end="<|end_of_text|>\n",
+    assistant_start="<|start_of_role|>assistant<|end_of_role|>",
+    assistant_end="<|end_of_text|>\n", stop=("<|end_of_text|>",), gap="",
+)  # fmt: skip
 
 
-def _llava_vision(data: Json, folder: Path) -> VisionConfig:
-    layer = data.get("vision_feature_layer", -2)
-    if data.get("vision_feature_select_strategy", "default") != "default":
-        raise ConfigError(
-            "vision_feature_select_strategy is "
-            f"{data['vision_feature_select_strategy']!r}; only 'default', which drops "
-            "the class token, can be converted"
-        )
-    vision = encoders.vision_config(data["vision_config"], feature_layer=layer)
-    clip = VisionConfig()
-    return _pixels(
-        folder, vision, {"image_mean": clip.image_mean, "image_std": clip.image_std}
-    )
+def _added_tokens(folder: Path) -> set[str]:
+    added = optional_json(folder / TOKENIZER_JSON).get("added_tokens")
+    return {str(t.get("content")) for t in added or () if isinstance(t, dict)}
 
 
-def llava(data: Json, folder: Path, names: Collection[str]) -> Recipe:
-    """LLaVA-1.5 and LLaVA-NeXT as transformers has them."""
-    following = data["model_type"] == "llava_next"
-    vision = _llava_vision(data, folder)
-    size = vision.image_size
-    common: dict[str, Any] = {"tile_size": size, "indicator": "none", "n_min": 1}
-    if following:
-        grids = tuple(
-            (h // size, w // size)
-            for h, w in data.get("image_grid_pinpoints") or _NEXT_PINPOINTS
-        )
-        tiling = TilingConfig(
-            **common, policy="pinpoints", pinpoints=grids, overview="before",
-            merge="spatial_unpad", pad_side="center", max_split_images=ALL_PICTURES,
-        )  # fmt: skip
-    else:
-        mean = tuple(int(255 * m) for m in vision.image_mean)
-        tiling = TilingConfig(
-            **common, policy="pad_square", pad_color=mean, overview="none",
-        )  # fmt: skip
-    template = _llava_template(data["text_config"])
-    config = ModelConfig(
-        vision_config=vision,
-        connector_config=ConnectorConfig(
-            type="mlp", num_visual_tokens=vision.grid_size**2,
-            hidden_act=data.get("projector_hidden_act", "gelu"),
-            mlp_bias=data.get("multimodal_projector_bias", True),
-        ),
-        text_config=text_config(data["text_config"], _tied(names)),
-        tiling=tiling,
-        prompt=dataclasses.replace(template, image_token="<image>"),
-        coordinates=CoordinateConfig(
-            decimals=2, range=100, frame="picture" if following else "square"
-        ),
-    )  # fmt: skip
-    rules = (
-        *encoders.clip(vision, r"(?:model\.)?vision_tower\.(?:vision_model\.)?"),
-        *connectors.llava(),
-        *(connectors.newline() if following else ()),
-        *_decoder_rules(
-            data, config, r"(?:language_model\.model|model\.language_model)\.",
-            r"(?:language_model\.)?lm_head",
-        ),
-    )  # fmt: skip
-    return Recipe(data["model_type"], config, rules)
-
-
-_NEXT_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
-
-
-def internvl(data: Json, folder: Path, names: Collection[str]) -> Recipe:
+def internvl(data: Json, folder: Path, shapes: Shapes) -> Recipe:
     """InternVL 2.5 to 3.5 as transformers has them; the encoder is InternViT-300M."""
+    check(data, "vision_feature_select_strategy", "default", "default")
+    vision = _internvl_vision(data, folder, data.get("vision_feature_layer", -1))
     return _internvl(
-        data, folder, names, data,
-        encoders.internvl(_internvl_vision(data, folder)),
-        connectors.internvl(),
+        data, shapes, vision, encoders.internvl(vision), connectors.internvl(),
         (
             r"(?:language_model\.model|model\.language_model)\.",
             r"(?:language_model\.)?lm_head",
@@ -227,25 +192,23 @@ def internvl(data: Json, folder: Path, names: Collection[str]) -> Recipe:
     )  # fmt: skip
 
 
-def internvl_chat(data: Json, folder: Path, names: Collection[str]) -> Recipe:
+def internvl_chat(data: Json, folder: Path, shapes: Shapes) -> Recipe:
     """InternVL 2 to 3.5 and OS-Atlas-4B as OpenGVLab publishes them."""
-    if data.get("ps_version", "v2") != "v2":
-        raise ConfigError(
-            f"ps_version is {data['ps_version']!r}; only 'v2' can be converted: v1 "
-            "leaves rows and columns exchanged"
-        )
-    data = dict(data) | {"text_config": data["llm_config"]}
+    check(
+        data, "ps_version", "v1", "v2", "the other leaves rows and columns exchanged"
+    )  # fmt: skip
+    vision = _internvl_vision(data, folder, data.get("select_layer", -1))
     return _internvl(
-        data, folder, names, data,
-        encoders.internvit(_internvl_vision(data, folder), r"vision_model\."),
+        dict(data) | {"text_config": data["llm_config"]}, shapes, vision,
+        encoders.internvit(vision, r"vision_model\."),
         connectors.internvl_original(),
         (r"language_model\.model\.", r"language_model\.lm_head"),
     )  # fmt: skip
 
 
-def _internvl_vision(data: Json, folder: Path) -> VisionConfig:
-    vision = encoders.vision_config(data["vision_config"])
-    return _pixels(
+def _internvl_vision(data: Json, folder: Path, layer: int) -> VisionConfig:
+    vision = encoders.vision_config(data["vision_config"], feature_layer=layer)
+    return pixels(
         folder, vision,
         {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)},
     )  # fmt: skip
@@ -253,21 +216,22 @@ def _internvl_vision(data: Json, folder: Path) -> VisionConfig:
 
 def _internvl(
     data: Json,
-    folder: Path,
-    names: Collection[str],
-    tiles: Json,
+    shapes: Shapes,
+    vision: VisionConfig,
     vision_rules: tuple[Rule, ...],
     connector_rules: tuple[Rule, ...],
     decoder: tuple[str, str],
 ) -> Recipe:
-    vision = _internvl_vision(data, folder)
     scale = round(1 / data.get("downsample_ratio", 0.5))
     side = vision.grid_size // scale
     text = data["text_config"]
-    name = "phi3-chat" if text["model_type"] == "phi3" else "internvl2_5"
-    name = tiles.get("template", name)
+    name = "phi3-chat" if text.get("model_type") == "phi3" else "internvl2_5"
+    name = data.get("template", name)
     if name not in TEMPLATES:
-        raise ConfigError(f"template is {name!r}; its conversation is not known here")
+        names = ", ".join(n for n, t in TEMPLATES.items() if "<IMG" in t.image_token)
+        raise ConfigError(
+            f"template is {name!r}; conversations that are known are {names}"
+        )
     template = TEMPLATES[name]
     config = ModelConfig(
         vision_config=vision,
@@ -275,29 +239,113 @@ def _internvl(
             type="pixel_shuffle", scale_factor=scale, pre_norm=True,
             num_visual_tokens=side**2,
         ),
-        text_config=text_config(text, _tied(names)),
+        text_config=text_config(text, tied(shapes)),
         tiling=TilingConfig(
             tile_size=vision.image_size, policy="aspect", indicator="none",
-            n_min=tiles.get("min_dynamic_patch", 1),
-            n_max=tiles.get("max_dynamic_patch", 12),
+            n_min=data.get("min_dynamic_patch", 1),
+            n_max=data.get("max_dynamic_patch", 12),
             max_split_images=ALL_PICTURES,
         ),
         prompt=template,
         coordinates=CoordinateConfig(box="[[{x1}, {y1}, {x2}, {y2}]]"),
     )  # fmt: skip
-    rules = (
-        *vision_rules, *connector_rules, *_decoder_rules(data, config, *decoder)
-    )  # fmt: skip
+    rules = (*vision_rules, *connector_rules, *decoder_rules(text, config, *decoder))
     return Recipe(data["model_type"], config, rules)
 
 
-Reader = Callable[[Json, Path, Collection[str]], Recipe]
+def honeybee(data: Json, folder: Path, shapes: Shapes) -> Recipe:
+    """Honeybee with the C-Abstractor, of its first release or a later one."""
+    projector = data.get("projector_config", data.get("visual_projector_config"))
+    if not isinstance(projector, dict):
+        raise ConfigError(
+            f"{folder / CONFIG} has neither projector_config nor "
+            "visual_projector_config; take the folder that holds the weights, …/last"
+        )
+    check(projector, "projector_type", None, "c-abs")
+    check(projector, "pos_emb", True, True)
+    check(projector, "prenorm", False, False)
+    check(projector, "num_eos_tokens", 0, 0)
+    seen = data.get("vision_config") or {}
+    check(seen, "encoder_type", "openai.clip", "openai.clip")
+    vision = encoders.openai_clip(
+        shapes, _HONEYBEE_TOWER, projector.get("feature_layer_index", -1)
+    )
+    size = vision.image_size
+    check(seen, "image_size", size, size, "positions are of that many patches")
+    clip = {"image_mean": vision.image_mean, "image_std": vision.image_std}
+    kept = {k: seen[k] for k in clip if k in seen}
+    text = _vicuna(shapes) | dict(data.get("text_config") or {})
+    queries = projector.get("num_query_tokens", data.get("num_query_tokens", 144))
+    config = ModelConfig(
+        vision_config=pixels(folder, vision, clip | kept),
+        connector_config=ConnectorConfig(
+            num_visual_tokens=queries, hidden_size=projector.get("hidden_size", 1024),
+            depth=projector.get("depth", 3), mlp_depth=projector.get("mlp_depth", 2),
+        ),
+        text_config=text_config(text, tied(shapes)),
+        tiling=TilingConfig(
+            tile_size=size, policy="squash", overview="none", indicator="none", n_min=1
+        ),
+        prompt=TEMPLATES["honeybee"],
+        coordinates=CoordinateConfig(
+            decimals=3, range=1000, box="[{x1},{y1},{x2},{y2}]", point="[{x},{y}]"
+        ),
+    )  # fmt: skip
+    rules = (
+        *encoders.clip(vision, _HONEYBEE_TOWER.replace(".", r"\.")),
+        *connectors.honeybee(),
+        *decoder_rules(
+            text, config, r"language_model\.model\.", r"language_model\.lm_head"
+        ),
+    )
+    name = (data.get("lm_config") or {}).get("pretrained_lm_name_or_path")
+    return Recipe(
+        data["model_type"], config, rules,
+        licence=Licence("cc-by-nc-4.0", "non-commercial"),
+        tokenizer=str(name or "lmsys/vicuna-7b-v1.5"),
+    )  # fmt: skip
+
+
+_HONEYBEE_TOWER = "vision_model.vision_model."
+
+
+def _vicuna(shapes: Shapes) -> dict[str, Any]:
+    """Llama 2's configuration from shapes, for files that leave it out; its heads are
+    128 wide with 7B and 13B."""
+    vocabulary, width = _matrix(shapes, "embed_tokens.weight")
+    inner, _ = _matrix(shapes, "layers.0.mlp.gate_proj.weight")
+    pattern = r"language_model\.model\.layers\.(\d+)\.mlp\.gate_proj\.weight"
+    layers = sum(re.fullmatch(pattern, name) is not None for name in shapes)
+    return {
+        "model_type": "llama", "vocab_size": vocabulary, "hidden_size": width,
+        "intermediate_size": inner, "num_hidden_layers": layers,
+        "num_attention_heads": max(1, width // 128), "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 4096,
+    }  # fmt: skip
+
+
+def _matrix(shapes: Shapes, name: str) -> tuple[int, int]:
+    shape = shapes.get(f"language_model.model.{name}", ())
+    if len(shape) != 2:
+        raise ConfigError(
+            f"language_model.model.{name} has shape {shape}, not rows and columns; the "
+            "file holds no Honeybee"
+        )
+    return shape[0], shape[1]
+
+
 # By the `model_type` of config.json.
 FAMILIES: dict[str, Reader] = {
     "idefics3": idefics3,
     "smolvlm": idefics3,
     "llava": llava,
     "llava_next": llava,
+    "llava_llama": llava_original,
+    "llava_mistral": llava_original,
+    "ferret_llama": ferret_ui,
+    "ferret_gemma": ferret_ui,
+    "honeybee": honeybee,
+    "mllm": honeybee,
     "internvl": internvl,
     "internvl_chat": internvl_chat,
 }

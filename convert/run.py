@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from mlx.utils import tree_flatten
 from mm15_mlx import __version__
 from mm15_mlx.checkpoint import CONFIG, WeightsError, read_json, weight_files
 from mm15_mlx.config import ConfigError, ModelConfig, UserError
-from mm15_mlx.convert.families import Recipe, recognise
+from mm15_mlx.convert.families import recognise
+from mm15_mlx.convert.recipes import Licence, Recipe
 from mm15_mlx.convert.sources import Source, open_source
 from mm15_mlx.convert.stream import Quantisation, plan_model, write_model
 from mm15_mlx.load import load
@@ -41,20 +41,15 @@ _CLASSES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Licence:
-    name: str  # as the source's card has it
-    kind: str  # permissive | non-commercial | research-only | unknown
-
-
-def read_licence(folder: Path) -> Licence:
-    """What the source's own card says; nothing is guessed."""
+def read_licence(folder: Path, family: Licence | None = None) -> Licence:
+    """What the source's own card says, else that of the whole `family`; nothing is
+    guessed."""
     card = folder / CARD
-    if not card.is_file():
-        return Licence("", "unknown")
-    text = card.read_text(encoding="utf-8", errors="replace")[:20_000]
+    text = card.read_bytes()[:20_000].decode(errors="replace") if card.is_file() else ""
     match = _LICENCE.search(text)
-    name = match[1].lower() if match else ""
+    if not match:
+        return family or Licence("", "unknown")
+    name = match[1].lower()
     return Licence(name, next((k for k, n in _CLASSES if name in n), "unknown"))
 
 
@@ -102,17 +97,20 @@ def convert(
 
     With `dry_run` the plan is said and nothing written; `folder` may then be None.
     Raises UserError for whatever keeps the source from being converted; then nothing
-    has been written either.
+    has been written either, but where the proof fails: that folder is left to look at.
     """
     if folder and folder.exists() and not force and not dry_run:
         raise WeightsError(f"{folder} exists; choose another name or give --force")
     checkpoint = open_source(source)
-    recipe = recognise(source, checkpoint.tensors.keys())
-    config = with_image_token(recipe.config, source)
+    shapes = {name: t.stored.shape for name, t in checkpoint.tensors.items()}
+    recipe = recognise(source, shapes)
+    config = with_image_token(recipe, source)
     plan = plan_model(config, checkpoint.placeholders(), recipe.rules)
-    licence = read_licence(source)
+    licence = read_licence(source, recipe.licence)
     say(f"family      {recipe.family}")
     say(f"licence     {licence.kind}" + (f" ({licence.name})" if licence.name else ""))
+    for note in recipe.notes:
+        say(f"note        {note}")
     say(f"source      {checkpoint.parameters:,} parameters, {_size(checkpoint.nbytes)}")
     filled = sum(a.size for a in plan.parameters.values())
     say(f"model       {filled:,} parameters")
@@ -133,13 +131,21 @@ def convert(
     say(f"proof       {prove(folder)}")
 
 
-def with_image_token(config: ModelConfig, source: Path) -> ModelConfig:
+def with_image_token(recipe: Recipe, source: Path) -> ModelConfig:
     """The configuration with the id that the source's tokenizer gives its image token.
 
-    Raises ConfigError where the source's own configuration says otherwise.
+    Raises WeightsError where there is no tokenizer, and ConfigError where the source's
+    own configuration says otherwise.
     """
+    config, path = recipe.config, tokenizer_file(source)
+    if not path.is_file():
+        origin = f", which are {recipe.tokenizer}'s," if recipe.tokenizer else ""
+        raise WeightsError(
+            f"{source} holds no tokenizer; put {TOKENIZER_JSON} or {TOKENIZER_FILE}"
+            f"{origin} beside the weights"
+        )
     token = config.prompt.image_token
-    found = Tokenizer(tokenizer_file(source)).special(token)
+    found = Tokenizer(path).special(token)
     data = read_json(source / CONFIG)
     for key in ("image_token_id", "image_token_index"):
         if key in data and data[key] != found:

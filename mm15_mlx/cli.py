@@ -192,47 +192,15 @@ def evaluate(
     module.run(model, data, limit, predictions, force=force, json_output=json, by=by)
 
 
-@app.command()
-def convert(
-    hf_path: Annotated[str, typer.Option(help="A folder, or a hub id owner/name.")],
-    mlx_path: Annotated[
-        Path | None, typer.Option(help="The model folder to write.")
-    ] = None,
-    quantize: Annotated[
-        bool, typer.Option("--quantize", "-q", help="Quantise the decoder.")
-    ] = False,
-    q_bits: Annotated[int, typer.Option(help="2, 3, 4, 5, 6 or 8.")] = 4,
-    q_group_size: Annotated[int, typer.Option(help="32, 64 or 128.")] = 64,
-    q_mode: Annotated[
-        str, typer.Option(help="affine, mxfp4, mxfp8 or nvfp4.")
-    ] = "affine",
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Of a hub id.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say the plan, from headers alone.")
-    ] = False,
-    force: Force = False,
-) -> None:
-    """Make a model folder of a public checkpoint, and prove that it runs."""
-    from mm15_mlx.convert import run
-    from mm15_mlx.load import find_source
+def _add_converters() -> None:
+    """Here, so that these verbs stand in the middle of the list."""
+    from mm15_mlx.cli_convert import compose, convert
 
-    if mlx_path is None and not dry_run:
-        raise typer.BadParameter("needed without --dry-run", param_hint="'--mlx-path'")
-    how = run.quantisation(q_bits, q_group_size, q_mode) if quantize else None
-    run.convert(
-        find_source(hf_path, revision),
-        mlx_path,
-        name=hf_path,
-        revision=revision,
-        dtype=run.dtype(dtype),
-        quantisation=how,
-        dry_run=dry_run,
-        force=force,
-        say=lambda line: print(line, flush=True),
-    )
+    app.command()(convert)
+    app.command()(compose)
+
+
+_add_converters()
 
 
 @app.command()

@@ -204,10 +204,18 @@ def decode(
         if reason:
             # before the last yield: a caller need not ask for more after it
             memory.keep(keys + fed, cache, kind)
-        yield GenerationResponse(
+        response = GenerationResponse(
             text, value, len(prepared.ids), prompt_tps, count,
             timings.decode_tokens_per_s, mx.get_peak_memory() / 1e9, reason, timings,
         )  # fmt: skip
+        try:
+            yield response
+        except (
+            GeneratorExit
+        ):  # stopped listening: the next question is quick all the same
+            if not reason:
+                memory.keep(keys + fed, cache, kind)
+            raise
 
 
 def _embeddings(

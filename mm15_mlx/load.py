@@ -14,7 +14,7 @@ BUNDLED = Path(__file__).parent / "models"
 DEFAULT_MODEL = "nano-ui"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*"]
-_SOURCE = [*_FILES, "preprocessor_config.json", "README.md"]
+_SOURCE = [*_FILES, "preprocessor_config.json", "open_clip_config.json", "README.md"]
 _TORCH = ["*.bin", "*.bin.index.json"]
 
 

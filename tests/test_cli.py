@@ -19,7 +19,8 @@ from mm15_mlx.mm15 import MM15
 Cli = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parent.parent
 VERBS = [
-    "generate", "ground", "widgets", "chat", "info", "eval", "convert", "doctor", "data"
+    "generate", "ground", "widgets", "chat", "info", "eval", "convert", "compose",
+    "doctor", "data",
 ]  # fmt: skip
 
 

@@ -1,8 +1,15 @@
+from pathlib import Path
+
 import mlx.core as mx
 import pytest
+from PIL import Image
 
+from mm15_mlx import MM15, generate, stream_generate
 from mm15_mlx.decoder import KVCache
+from mm15_mlx.generate import content_keys
+from mm15_mlx.load import load_processor
 from mm15_mlx.memory import Memory
+from mm15_mlx.processor import Processor
 
 
 def filled(tokens: int) -> list[KVCache]:
@@ -116,3 +123,24 @@ def test_forget() -> None:
     memory.forget()
     assert memory.features("a", lambda: mx.ones((2,))).shape == (2,)
     assert memory.resume([1, 2, 4], empty)[1] == 0
+
+
+def test_an_answer_that_nobody_waits_for_is_resumed(
+    ui: tuple[MM15, Processor], ui_folder: Path
+) -> None:
+    model, processor = ui
+    picture = Image.new("RGB", (90, 60), "red")
+    question = "Where is the button?"
+    stream = stream_generate(model, processor, question, [picture], max_tokens=8)
+    next(stream)
+    next(stream)
+    stream.close()
+    prepared = processor.prepare(question, [picture])
+    keys = content_keys(prepared, processor.encoder.image_id)
+    _, known = processor.memory.resume(keys, model.make_cache, None)
+    assert known >= len(keys) - 1
+    again = generate(model, processor, question, [picture], max_tokens=8)
+    fresh = generate(
+        model, load_processor(ui_folder), question, [picture], max_tokens=8
+    )
+    assert again.tokens == fresh.tokens

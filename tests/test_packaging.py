@@ -18,7 +18,8 @@ CODE = ("mm15_mlx", "convert", "apps", "tests", "benchmarks")
 ORDER = (
     "blas input_config rope config templates grids tiling fast_cpu encoder connector "
     "decoder mm15 tokenizer prompt grounding images memory processor generate "
-    "checkpoint weights load ui evaluate info answers cli"
+    "checkpoint weights load ui evaluate info answers cli_convert "
+    "cli"
 ).split()
 LAST = ("cli", "__main__")
 MAX_COLUMNS, MAX_LINES = 88, 400

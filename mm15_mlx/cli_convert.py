@@ -1,0 +1,115 @@
+"""The verbs that make model folders of public checkpoints; see cli.py.
+
+What this file is: their flags. What it is not: their work (convert/), which is imported
+when a verb runs.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MlxPath = Annotated[Path | None, typer.Option(help="The model folder to write.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say the plan, from headers alone.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
+Revision = Annotated[str | None, typer.Option(help="Of a hub id.")]
+
+
+def convert(
+    hf_path: Annotated[str, typer.Option(help="A folder, or a hub id owner/name.")],
+    mlx_path: MlxPath = None,
+    quantize: Annotated[
+        bool, typer.Option("--quantize", "-q", help="Quantise the decoder.")
+    ] = False,
+    q_bits: Annotated[int, typer.Option(help="2, 3, 4, 5, 6 or 8.")] = 4,
+    q_group_size: Annotated[int, typer.Option(help="32, 64 or 128.")] = 64,
+    q_mode: Annotated[
+        str, typer.Option(help="affine, mxfp4, mxfp8 or nvfp4.")
+    ] = "affine",
+    dtype: Dtype = None,
+    revision: Revision = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> None:
+    """Make a model folder of a public checkpoint, and prove that it runs."""
+    from mm15_mlx.convert import run
+    from mm15_mlx.load import find_source
+
+    _needed(mlx_path, dry_run)
+    how = run.quantisation(q_bits, q_group_size, q_mode) if quantize else None
+    run.convert(
+        find_source(hf_path, revision),
+        mlx_path,
+        name=hf_path,
+        revision=revision,
+        dtype=run.dtype(dtype),
+        quantisation=how,
+        dry_run=dry_run,
+        force=force,
+        say=lambda line: print(line, flush=True),
+    )
+
+
+def compose(
+    encoder: Annotated[
+        str, typer.Option(help="A CLIP or SigLIP: folder, weight file, or hub id.")
+    ],
+    decoder: Annotated[str, typer.Option(help="Folder, .gguf file, or hub id.")],
+    mlx_path: MlxPath = None,
+    connector: Annotated[
+        str, typer.Option(help="c_abstractor, mlp or avg_pool.")
+    ] = "c_abstractor",
+    tile_size: Annotated[
+        int, typer.Option(min=14, max=2048, help="Pixels; MM1.5: 378, then 672.")
+    ] = 672,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Its folder, where the decoder has none.")
+    ] = None,
+    experts: Annotated[
+        int, typer.Option(min=0, help="Make a dense decoder sparse; MM1.5: 64.")
+    ] = 0,
+    every: Annotated[int, typer.Option(help="Experts in every k-th layer.")] = 2,
+    dtype: Dtype = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is random.")] = 0,
+    encoder_revision: Revision = None,
+    decoder_revision: Revision = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+) -> None:
+    """Join an encoder, a fresh connector and a decoder: a model to be trained."""
+    from mm15_mlx.convert import compose as module
+    from mm15_mlx.convert import run
+
+    _needed(mlx_path, dry_run)
+    revisions = encoder_revision, decoder_revision
+    stored = run.dtype(dtype)
+    joined = module.join(
+        encoder,
+        decoder,
+        connector=connector,
+        tile_size=tile_size,
+        tokenizer=tokenizer,
+        experts=experts,
+        every=every,
+        seed=seed,
+        revisions=revisions,
+    )
+    module.compose(
+        encoder,
+        decoder,
+        mlx_path,
+        joined,
+        revisions=revisions,
+        dtype=stored,
+        dry_run=dry_run,
+        force=force,
+        say=lambda line: print(line, flush=True),
+    )
+
+
+def _needed(mlx_path: Path | None, dry_run: bool) -> None:
+    if mlx_path is None and not dry_run:
+        raise typer.BadParameter("needed without --dry-run", param_hint="'--mlx-path'")
