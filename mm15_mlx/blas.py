@@ -96,10 +96,13 @@ def _candidates(wish: str) -> Iterator[tuple[str, str]]:
 
 
 def _folder(package: str) -> Path | None:
-    """Where `package` lies, without importing it."""
+    """Where `package` lies, without importing it.
+
+    mlx is a namespace: a folder of that name beside a user's script is part of it too.
+    """
     spec = importlib.util.find_spec(package)
-    places = spec.submodule_search_locations if spec else None
-    return Path(next(iter(places))) if places else None
+    places = [Path(p) for p in (spec and spec.submodule_search_locations) or ()]
+    return next((p for p in places if (p / "lib").is_dir()), None)
 
 
 def _function(library: ctypes.CDLL, name: str) -> ctypes._CFuncPtr:

@@ -150,6 +150,20 @@ def test_an_mlx_without_blas_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @linux
+def test_a_folder_named_mlx_beside_the_script_hides_nothing(tmp_path: Path) -> None:
+    if not has_fast_blas():
+        pytest.skip(f"no fast BLAS here: {blas.preload().problem}")
+    (tmp_path / "mlx").mkdir()
+    script = tmp_path / "ask.py"
+    script.write_text("from mm15_mlx import blas; print(blas.preload().name)")
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    out = subprocess.run(
+        [sys.executable, str(script)], env=env, check=True, capture_output=True
+    ).stdout
+    assert out.decode().strip() == blas.preload().name != "reference"
+
+
+@linux
 @pytest.mark.parity
 def test_pytorch_keeps_its_own_blas() -> None:
     """A BLAS in the global scope makes torch's batched products crash."""
