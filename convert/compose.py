@@ -9,7 +9,6 @@ answers in words from the first day, and about pictures once it has been trained
 import dataclasses
 import hashlib
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +31,10 @@ from mm15_mlx.convert.parts import Part, open_decoder, open_encoder
 from mm15_mlx.convert.rules import Plan, Rule, plan_rules
 from mm15_mlx.convert.run import (
     CARD,
-    Licence,
     Say,
     bits_per_weight,
+    licence_in,
+    one_digest,
     prove,
     read_licence,
 )
@@ -271,25 +271,18 @@ def compose(
     say(f"proof       {prove(folder)}")
 
 
-def _named_licence(name: str) -> Licence:
-    """A licence that is named in a GGUF file's metadata, classed as a card's is."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / CARD).write_text(f"license: {name}\n", encoding="utf-8")
-        return read_licence(Path(folder))
-
-
 def _source(name: str, revision: str | None, part: Part, quick: bool) -> dict[str, str]:
     """Name, revision, digest and licence of one source; `quick` leaves the digest."""
     if isinstance(part.held, Gguf):  # its own metadata has it, not a card beside it
-        licence = _named_licence(str(part.held.metadata.get("general.license") or ""))
+        licence = licence_in(
+            f"license: {part.held.metadata.get('general.license') or ''}"
+        )
     else:
         licence = read_licence(part.folder)
     digests = {} if quick else part.held.sha256()
-    listing = "".join(f"{d}  {n}\n" for n, d in sorted(digests.items()))
-    digest = hashlib.sha256(listing.encode()).hexdigest()  # of what sha256sum prints
     return {
         "source": name, "revision": revision or "",
-        "sha256": next(iter(digests.values())) if len(digests) == 1 else digest,
+        "sha256": one_digest(digests),
         "licence": licence.name or "unknown", "licence_class": licence.kind,
     }  # fmt: skip
 

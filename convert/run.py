@@ -8,7 +8,7 @@ knowledge of families (families.py), files (sources.py, stream.py) or the networ
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,11 @@ def read_licence(folder: Path, family: Licence | None = None) -> Licence:
     guessed."""
     card = folder / CARD
     text = card.read_bytes()[:20_000].decode(errors="replace") if card.is_file() else ""
+    return licence_in(text, family)
+
+
+def licence_in(text: str, family: Licence | None = None) -> Licence:
+    """The licence that a card's text names, else that of the whole `family`."""
     match = _LICENCE.search(text)
     if not match:
         return family or Licence("", "unknown")
@@ -161,17 +166,20 @@ def _size(nbytes: int) -> str:
     return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"
 
 
+def one_digest(digests: Mapping[str, str]) -> str:
+    """Of one file its own digest, of several that of the list sha256sum prints."""
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    listing = "".join(f"{d}  {n}\n" for n, d in sorted(digests.items()))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
 def _provenance(
     name: str, revision: str | None, checkpoint: Source, licence: Licence
 ) -> dict[str, Any]:
-    digests = checkpoint.sha256()
-    if len(digests) == 1:
-        digest = next(iter(digests.values()))
-    else:  # of the list that sha256sum prints
-        listing = "".join(f"{d}  {n}\n" for n, d in sorted(digests.items()))
-        digest = hashlib.sha256(listing.encode()).hexdigest()
     return {
-        "source": name, "revision": revision or "", "sha256": digest,
+        "source": name, "revision": revision or "",
+        "sha256": one_digest(checkpoint.sha256()),
         "licence": licence.name or "unknown", "licence_class": licence.kind,
         "tool": f"mm15-mlx {__version__}",
     }  # fmt: skip
