@@ -28,17 +28,25 @@ from mm15_mlx.config import (
 )
 from mm15_mlx.convert.gguf import Gguf
 from mm15_mlx.convert.parts import Part, open_decoder, open_encoder
+from mm15_mlx.convert.proof import bits_per_weight, prove
+from mm15_mlx.convert.recipes import Licence
 from mm15_mlx.convert.rules import Plan, Rule, plan_rules
 from mm15_mlx.convert.run import (
     CARD,
     Say,
-    bits_per_weight,
     licence_in,
     one_digest,
-    prove,
     read_licence,
+    strictest,
 )
 from mm15_mlx.convert.stream import Read, write_model
+from mm15_mlx.convert.upload import (
+    check_licence,
+    check_repo,
+    front_matter,
+    public,
+    upload,
+)
 from mm15_mlx.convert.vocabulary import (
     Vocabulary,
     read_vocabulary,
@@ -48,9 +56,6 @@ from mm15_mlx.convert.vocabulary import (
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.weights import quantize_like
 
-# From what leaves the user the most freedom to what leaves the least; where nothing is
-# named nothing is granted.
-_LICENCES = ("permissive", "non-commercial", "research-only", "unknown")
 VISUAL_TOKENS = 144  # MM1.5
 ROUTER = 0.02  # deviation of a fresh router's weights; not published: our choice
 _DENSE = re.compile(r"(decoder\.layers\.(\d+)\.mlp\.)((?:gate|up|down)_proj\..*)")
@@ -234,23 +239,31 @@ def compose(
     *,
     revisions: tuple[str | None, str | None] = (None, None),
     dtype: mx.Dtype | None = None,
+    upload_repo: str | None = None,
     dry_run: bool = False,
     force: bool = False,
     say: Say = print,
 ) -> None:
     """Write the model folder of what `join` opened under the names given to it.
 
-    With `dry_run` the plan is said and nothing written. Raises UserError for whatever
-    keeps it from being written; then nothing has been.
+    With `dry_run` the plan is said and nothing written; with `upload_repo` the folder
+    goes to the hub. Raises UserError for whatever keeps it from being written; then
+    nothing has been.
     """
     if folder and folder.exists() and not force and not dry_run:
         raise WeightsError(f"{folder} exists; choose another name or give --force")
+    if upload_repo:
+        check_repo(upload_repo)
+        encoder, decoder = public(encoder), public(decoder)
     plan, read = plan_joined(joined, dtype)
     sources = {
         "encoder": _source(encoder, revisions[0], joined.encoder, dry_run),
         "decoder": _source(decoder, revisions[1], joined.decoder, dry_run),
     }
-    kind = max((s["licence_class"] for s in sources.values()), key=_LICENCES.index)
+    licences = [Licence(s["licence"], s["licence_class"]) for s in sources.values()]
+    kind = strictest(licences).kind
+    if upload_repo:
+        check_licence(upload_repo, kind, strictest(licences).name)
     for part, source in sources.items():
         say(f"{part:<11} {source['source']} ({source['licence']})")
     say(f"licence     {kind}")
@@ -264,11 +277,16 @@ def compose(
     config = dataclasses.replace(joined.config, provenance=provenance)
     card = _card(sources, kind, joined)
     files = {joined.words.name: joined.words.content, CARD: card.encode()}
-    write_model(folder, config, plan, read, files=files, force=force)
     like = dict(tree_flatten(MM15(config).parameters()))
-    for line in bits_per_weight(folder, like):
-        say(line)
-    say(f"proof       {prove(folder)}")
+
+    def check(partial: Path) -> None:
+        for line in bits_per_weight(partial, like):
+            say(line)
+        say(f"proof       {prove(partial, folder)}")
+
+    write_model(folder, config, plan, read, files=files, check=check, force=force)
+    if upload_repo:
+        say(f"upload      {upload(folder, upload_repo)}")
 
 
 def _source(name: str, revision: str | None, part: Part, quick: bool) -> dict[str, str]:
@@ -328,12 +346,9 @@ def _card(sources: Mapping[str, Mapping[str, str]], kind: str, joined: Joined) -
             f"In every {text.decoder_sparse_step} layers the MLP of the last has "
             f"become {text.num_experts} equal experts.\n"
         )
-    return f"""---
-library_name: mlx
-pipeline_tag: image-text-to-text
-tags: [mlx, mm15]
----
-
+    licences = [Licence(s["licence"], s["licence_class"]) for s in sources.values()]
+    head = front_matter(licences, [s["source"] for s in sources.values()])
+    return f"""{head}
 # An encoder and a decoder, joined
 
 Made by mm15-mlx {__version__}. The connector ({connector.type}, seed {joined.seed}) \

@@ -23,8 +23,10 @@ from mm15_mlx.config import (
     VisionConfig,
 )
 from mm15_mlx.convert import connectors, encoders
-from mm15_mlx.convert.decoders import text_config
+from mm15_mlx.convert.decoders import DECODERS, text_config
 from mm15_mlx.convert.llava import ferret_ui, llava, llava_original
+from mm15_mlx.convert.mm15 import FAMILY, mm15
+from mm15_mlx.convert.parts import OPEN_CLIP
 from mm15_mlx.convert.recipes import (
     ALL_PICTURES,
     Json,
@@ -59,8 +61,16 @@ def recognise(folder: Path, shapes: Shapes) -> Recipe:
 
     Raises ConfigError for a family, or a setting of one, that cannot be converted.
     """
+    if not (folder / CONFIG).is_file() and (folder / OPEN_CLIP).is_file():
+        raise _alone(folder, "encoder", "open_clip's")
     data = read_json(folder / CONFIG)
     kind = data.get("model_type")
+    if kind is None and str(data.get("architecture")).startswith("vit_"):
+        raise _alone(folder, "encoder", f"timm's {data['architecture']!r}")
+    if kind in _ENCODERS:
+        raise _alone(folder, "encoder", f"model_type {kind!r}")
+    if isinstance(kind, str) and kind in DECODERS and kind not in FAMILIES:
+        raise _alone(folder, "decoder", f"model_type {kind!r}")
     if not isinstance(kind, str):
         raise ConfigError(
             f"{folder / CONFIG} has model_type {kind!r}, not a family's name; give the "
@@ -90,6 +100,19 @@ def recognise(folder: Path, shapes: Shapes) -> Recipe:
         ) from None
     _check_sizes(recipe.config, len(shapes))
     return recipe
+
+
+# Encoders that `compose` takes, by their model_type in transformers.
+_ENCODERS = ("clip", "clip_vision_model", "siglip", "siglip_vision_model")
+
+
+def _alone(folder: Path, part: str, what: str) -> ConfigError:
+    """`part` is encoder or decoder; `what` says by what it was recognised."""
+    other = "decoder" if part == "encoder" else "encoder"
+    return ConfigError(
+        f"{folder} holds one part of a model, its {part} ({what}); join it with the "
+        f"other: mm15-mlx compose --{part} {folder} --{other} …"
+    )
 
 
 _LARGEST = 1 << 24  # any one size; the largest vocabularies have 2¹⁸ tokens
@@ -344,6 +367,7 @@ FAMILIES: dict[str, Reader] = {
     "llava_mistral": llava_original,
     "ferret_llama": ferret_ui,
     "ferret_gemma": ferret_ui,
+    FAMILY: mm15,
     "honeybee": honeybee,
     "mllm": honeybee,
     "internvl": internvl,

@@ -36,7 +36,7 @@ from mm15_mlx.convert.recipes import (
 from mm15_mlx.convert.rules import Rule
 from mm15_mlx.templates import TEMPLATES
 
-_TOWER = "model.vision_tower.vision_tower.vision_model."
+TOWER = "model.vision_tower.vision_tower.vision_model."
 # Heights and widths; the class default of transformers.
 _PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 # Neither vocabulary has a token for pictures; text never gives this one.
@@ -149,7 +149,7 @@ def _flat(
     )  # fmt: skip
     newline = tiling.merge == "spatial_unpad_floor"
     rules = (
-        *encoders.clip(vision, _TOWER.replace(".", r"\.")),
+        *encoders.clip(vision, TOWER.replace(".", r"\.")),
         *connectors.llava_original(scale=scale),
         *(connectors.newline(r"model\.") if newline else ()),
         *decoder_rules(text, config, r"model\.", "lm_head"),
@@ -165,14 +165,15 @@ def _tower(data: Json, folder: Path, shapes: Shapes) -> VisionConfig:
             f"mm_vision_tower is {name!r}; only OpenAI's CLIP, clip-vit-…, can be "
             "converted"
         )
-    if _TOWER + "embeddings.class_embedding" not in shapes:
+    if TOWER + "embeddings.class_embedding" not in shapes:
         raise ConfigError(
             f"{folder} holds no weights of its vision tower {name}: they were frozen "
-            "and left out; fetch a copy that has them, such as llava-hf's of LLaVA"
+            "and left out; fetch a copy that has them, such as llava-hf's of LLaVA, or "
+            "give that CLIP's folder or hub id with --vision-tower"
         )
     check(data, "mm_vision_select_feature", "patch", "patch")
     layer = data.get("mm_vision_select_layer", -1)
-    return _clip_pixels(folder, encoders.openai_clip(shapes, _TOWER, layer))
+    return _clip_pixels(folder, encoders.openai_clip(shapes, TOWER, layer))
 
 
 def _clip_pixels(folder: Path, vision: VisionConfig) -> VisionConfig:

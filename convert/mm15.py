@@ -1,8 +1,8 @@
 """From the PyTorch layout of convert/mm15_torch to a model folder.
 
-What this file is: the rules for the layout in which `nano-ui` is trained, and the
-function that writes its folder. What it is not: the importers of public checkpoints,
-which bring their own rules.
+What this file is: the rules for the layout in which `nano-ui` is trained, the reader of
+a folder that holds it, and the function that writes its model folder. What it is not:
+the importers of public checkpoints, which bring their own rules.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,11 +11,13 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from mm15_mlx.config import ModelConfig
+from mm15_mlx.config import ConfigError, ModelConfig
+from mm15_mlx.convert.recipes import Json, Recipe, Shapes
 from mm15_mlx.convert.rules import Rule, conv, conv_to_linear
 from mm15_mlx.convert.sources import open_source
 from mm15_mlx.convert.stream import plan_model, write_model
 
+FAMILY = "mm15"  # the `model_type` of this project's folders, converted or not
 SAME = r"\g<0>"
 _AFFINE = r"\.(weight|bias)"
 
@@ -61,6 +63,20 @@ DECODER = (
 )
 
 RULES = ENCODER + CONNECTOR + DECODER
+
+
+def mm15(data: Json, folder: Path, shapes: Shapes) -> Recipe:
+    """A training checkpoint, with the `config.json` of a model folder beside it."""
+    if len(shapes.get("encoder.patch_embedding.weight", ())) == 2:  # (D, 3 · P²)
+        raise ConfigError(
+            f"{folder} is a model folder already, not a checkpoint in PyTorch; use it "
+            "as it is with --model"
+        )
+    try:
+        config = ModelConfig.from_dict(data)
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {error}") from None
+    return Recipe(FAMILY, config, RULES)
 
 
 def mm15_parameters(

@@ -8,27 +8,36 @@ knowledge of families (families.py), files (sources.py, stream.py) or the networ
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
-import numpy as np
-from mlx.utils import tree_flatten
 
 from mm15_mlx import __version__
-from mm15_mlx.checkpoint import CONFIG, WeightsError, read_json, weight_files
+from mm15_mlx.checkpoint import CONFIG, WeightsError, read_json
 from mm15_mlx.config import ConfigError, ModelConfig, UserError
 from mm15_mlx.convert.families import recognise
+from mm15_mlx.convert.mm15 import FAMILY
+from mm15_mlx.convert.proof import bits_per_weight, prove
 from mm15_mlx.convert.recipes import Licence, Recipe
 from mm15_mlx.convert.sources import Source, open_source
-from mm15_mlx.convert.stream import Quantisation, plan_model, write_model
-from mm15_mlx.load import load
+from mm15_mlx.convert.stream import plan_model, write_model
+from mm15_mlx.convert.towers import open_tower
+from mm15_mlx.convert.upload import (
+    check_licence,
+    check_repo,
+    front_matter,
+    public,
+    upload,
+)
+from mm15_mlx.convert.verify import find_reference, verify
+from mm15_mlx.quantize import Quantisation
+from mm15_mlx.quantize import quantisation as quantisation
 from mm15_mlx.tokenizer import TOKENIZER_FILE, TOKENIZER_JSON, Tokenizer, tokenizer_file
 
 Say = Callable[[str], None]
 CARD = "README.md"
-PARTS = ("encoder", "connector", "decoder")
 _LICENCE = re.compile(
     r"^license(?:_name)?:\s*[\"']?([\w .-]+?)[\"']?\s*$", re.MULTILINE
 )
@@ -58,6 +67,20 @@ def licence_in(text: str, family: Licence | None = None) -> Licence:
     return Licence(name, next((k for k, n in _CLASSES if name in n), "unknown"))
 
 
+# From what leaves the user the most freedom to what leaves the least; where nothing is
+# named nothing is granted.
+_STRICTNESS = ("permissive", "non-commercial", "research-only", "unknown")
+
+
+def strictest(licences: Sequence[Licence]) -> Licence:
+    """The licence of what was made of several: all names, and the strictest class."""
+    names = dict.fromkeys(licence.name or "unknown" for licence in licences)
+    kind = max((licence.kind for licence in licences), key=_STRICTNESS.index)
+    if len(names) == 1:
+        return Licence(licences[0].name, kind)
+    return Licence(" + ".join(names), kind)
+
+
 def dtype(name: str | None) -> mx.Dtype | None:
     """The type that floats are stored in; None keeps the source's."""
     known = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
@@ -68,72 +91,82 @@ def dtype(name: str | None) -> mx.Dtype | None:
     return known[name]
 
 
-_MODES = {"mxfp4": (4, 32), "mxfp8": (8, 32), "nvfp4": (4, 16)}  # bits, group size
-
-
-def quantisation(bits: int, group_size: int, mode: str) -> Quantisation:
-    """What `-q` means; the modes other than affine know their own sizes."""
-    if mode in _MODES:
-        return Quantisation(*_MODES[mode], mode)
-    if mode != "affine":
-        names = ", ".join(("affine", *_MODES))
-        raise UserError(f"--q-mode is {mode!r}; it must be one of {names}")
-    if bits not in (2, 3, 4, 5, 6, 8) or group_size not in (32, 64, 128):
-        raise UserError(
-            f"--q-bits {bits} with --q-group-size {group_size} is not to be had; bits "
-            "are 2, 3, 4, 5, 6 or 8 and groups 32, 64 or 128"
-        )
-    return Quantisation(bits, group_size)
-
-
 def convert(
     source: Path,
     folder: Path | None,
     *,
     name: str,
     revision: str | None = None,
+    tower: tuple[str, Path] | None = None,
     dtype: mx.Dtype | None = None,
     quantisation: Quantisation | None = None,
+    compare: bool = False,
+    upload_repo: str | None = None,
     dry_run: bool = False,
     force: bool = False,
     say: Say = print,
 ) -> None:
     """Convert the checkpoint in `source`, called `name`, to the model folder `folder`.
 
-    With `dry_run` the plan is said and nothing written; `folder` may then be None.
-    Raises UserError for whatever keeps the source from being converted; then nothing
-    has been written either, but where the proof fails: that folder is left to look at.
+    `tower` is the name and the folder of a vision tower that the source lacks. With
+    `compare` the result is compared with transformers (verify.py); with `upload_repo`
+    it then goes to the hub. With `dry_run` the plan is said and nothing written;
+    `folder` may then be None. Raises UserError for whatever keeps the source from being
+    converted, proven or compared; then nothing has been written.
     """
     if folder and folder.exists() and not force and not dry_run:
         raise WeightsError(f"{folder} exists; choose another name or give --force")
-    checkpoint = open_source(source)
-    shapes = {name: t.stored.shape for name, t in checkpoint.tensors.items()}
+    if upload_repo:
+        check_repo(upload_repo)
+    held = open_source(source)
+    whole, clip = open_tower(held, source, tower[1]) if tower else (held, None)
+    shapes = {name: t.stored.shape for name, t in whole.tensors.items()}
     recipe = recognise(source, shapes)
     config = with_image_token(recipe, source)
-    plan = plan_model(config, checkpoint.placeholders(), recipe.rules)
-    licence = read_licence(source, recipe.licence)
+    plan = plan_model(config, whole.placeholders(), recipe.rules)
+    origins = [_Origin(name, revision, held, read_licence(source, recipe.licence))]
+    if tower and clip:
+        origins.append(_Origin(tower[0], None, clip, read_licence(tower[1])))
+    licence = strictest([origin.licence for origin in origins])
+    if upload_repo:
+        check_licence(upload_repo, licence.kind, licence.name)
+        origins = [o._replace(name=public(o.name)) for o in origins]
+    reference = find_reference(source, bool(quantisation)) if compare else None
     say(f"family      {recipe.family}")
     say(f"licence     {licence.kind}" + (f" ({licence.name})" if licence.name else ""))
     for note in recipe.notes:
         say(f"note        {note}")
-    say(f"source      {checkpoint.parameters:,} parameters, {_size(checkpoint.nbytes)}")
+    say(f"source      {whole.parameters:,} parameters, {_size(whole.nbytes)}")
     filled = sum(a.size for a in plan.parameters.values())
     say(f"model       {filled:,} parameters")
     if dry_run or folder is None:
         for line in plan.lines():
             say(line)
         return
-    config = dataclasses.replace(
-        config, provenance=_provenance(name, revision, checkpoint, licence)
-    )
+    config = dataclasses.replace(config, provenance=_provenance(origins, licence))
+
+    def check(partial: Path) -> None:
+        for line in bits_per_weight(partial, plan.parameters):
+            say(line)
+        say(f"proof       {prove(partial, folder)}")
+        if reference:
+            say(f"verify      {verify(partial, whole, source, reference, dtype)}")
+
     write_model(
-        folder, config, plan, checkpoint.read,
-        files=_files(source, name, recipe, licence, config), dtype=dtype,
-        quantisation=quantisation, force=force,
+        folder, config, plan, whole.read, files=_files(source, recipe, origins),
+        dtype=dtype, quantisation=quantisation, check=check, force=force,
     )  # fmt: skip
-    for line in bits_per_weight(folder, plan.parameters):
-        say(line)
-    say(f"proof       {prove(folder)}")
+    if upload_repo:
+        say(f"upload      {upload(folder, upload_repo)}")
+
+
+class _Origin(NamedTuple):
+    """A checkpoint that went into the model, as the user named it."""
+
+    name: str
+    revision: str | None
+    held: Source
+    licence: Licence
 
 
 def with_image_token(recipe: Recipe, source: Path) -> ModelConfig:
@@ -152,10 +185,13 @@ def with_image_token(recipe: Recipe, source: Path) -> ModelConfig:
     token = config.prompt.image_token
     found = Tokenizer(path).special(token)
     data = read_json(source / CONFIG)
-    for key in ("image_token_id", "image_token_index"):
-        if key in data and data[key] != found:
+    claims = {k: data[k] for k in ("image_token_id", "image_token_index") if k in data}
+    if recipe.family == FAMILY:
+        claims["prompt.image_token_id"] = config.prompt.image_token_id
+    for key, claimed in claims.items():
+        if claimed != found:
             raise ConfigError(
-                f"{source / CONFIG} has {key} {data[key]!r}, but {token} is {found} in "
+                f"{source / CONFIG} has {key} {claimed!r}, but {token} is {found} in "
                 "the tokenizer; fetch both from the same revision"
             )
     prompt = dataclasses.replace(config.prompt, image_token_id=found)
@@ -174,70 +210,42 @@ def one_digest(digests: Mapping[str, str]) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def _provenance(
-    name: str, revision: str | None, checkpoint: Source, licence: Licence
-) -> dict[str, Any]:
-    return {
-        "source": name, "revision": revision or "",
-        "sha256": one_digest(checkpoint.sha256()),
-        "licence": licence.name or "unknown", "licence_class": licence.kind,
-        "tool": f"mm15-mlx {__version__}",
+def _provenance(origins: list[_Origin], licence: Licence) -> dict[str, Any]:
+    """Of the source, and beside it of a tower that came from elsewhere."""
+    facts = [
+        {
+            "source": o.name, "revision": o.revision or "",
+            "sha256": one_digest(o.held.sha256()),
+        } for o in origins
+    ]  # fmt: skip
+    whole: dict[str, Any] = {
+        **facts[0], "licence": licence.name or "unknown",
+        "licence_class": licence.kind, "tool": f"mm15-mlx {__version__}",
     }  # fmt: skip
+    if len(facts) > 1:
+        whole["vision_tower"] = facts[1] | {"licence": origins[1].licence.name}
+    return whole
 
 
-def _files(
-    source: Path, name: str, recipe: Recipe, licence: Licence, config: ModelConfig
-) -> dict[str, bytes]:
+def _files(source: Path, recipe: Recipe, origins: list[_Origin]) -> dict[str, bytes]:
     """The tokenizer, and a card that says where the weights are from."""
     tokenizer = tokenizer_file(source)
     kind = TOKENIZER_JSON if tokenizer.suffix == ".json" else TOKENIZER_FILE
-    shown = licence.name or "not named by the source"
-    provenance = config.provenance or {}
-    card = f"""---
-library_name: mlx
-pipeline_tag: image-text-to-text
-tags: [mlx, mm15]
----
-
+    head = front_matter([o.licence for o in origins], [o.name for o in origins])
+    name = origins[0].name
+    rows = "".join(
+        f"| `{o.name}` | {o.revision or 'not given'} | "
+        f"`{one_digest(o.held.sha256())}` | {o.licence.name or 'not named by it'}: "
+        f"{o.licence.kind} |\n"
+        for o in origins
+    )
+    card = f"""{head}
 # {name}, converted
 
 Made by mm15-mlx {__version__} from `{name}` (family {recipe.family}); the weights are \
 their makers'.
 
-| | |
-|---|---|
-| revision | {provenance.get("revision") or "not given"} |
-| sha256 | `{provenance.get("sha256")}` |
-| licence | {shown}: {licence.kind} |
-"""
+| source | revision | sha256 | licence |
+|---|---|---|---|
+{rows}"""
     return {kind: tokenizer.read_bytes(), CARD: card.encode()}
-
-
-def bits_per_weight(folder: Path, like: dict[str, mx.array]) -> Iterator[str]:
-    """Of every part: its parameters, and how many bits each takes on the disk."""
-    stored = {n: s for f in weight_files(folder).values() for n, s in f.items()}
-    for part in PARTS:
-        count = sum(a.size for n, a in like.items() if n.startswith(f"{part}."))
-        nbytes = sum(s.nbytes for n, s in stored.items() if n.startswith(f"{part}."))
-        bits = 8 * nbytes / max(count, 1)
-        yield f"{part:<11} {count:,} parameters, {bits:.2f} bits each"
-
-
-def prove(folder: Path) -> str:
-    """Loads the folder and runs one view and a few words; raises WeightsError where
-    anything that comes out is not finite."""
-    model, processor = load(folder)
-    size = model.config.tiling.tile_size
-    ramp = np.linspace(0, 255, size, dtype=np.uint8)
-    picture = np.stack(np.broadcast_arrays(ramp, ramp[:, None], ramp[::-1]), axis=-1)
-    inputs = processor("What is this?", images=[picture])
-    last = model(**inputs)[0, -1]
-    if not bool(mx.isfinite(last).all().item()):
-        raise WeightsError(
-            f"{folder} gives numbers that are not finite; its source is damaged, or "
-            "--dtype float16 is too narrow for it: use bfloat16"
-        )
-    count = sum(a.size for _, a in tree_flatten(model.parameters()))
-    token = int(last.argmax().item())
-    ids = inputs["input_ids"].shape[1]
-    return f"loaded {count:,} numbers, ran {ids} tokens, next would be token {token}"

@@ -8,54 +8,22 @@ parameter and what it is made of; an output shard is never held.
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from mm15_mlx.checkpoint import WeightsError
 from mm15_mlx.config import ModelConfig
+from mm15_mlx.convert.partials import held, remove_stale
 from mm15_mlx.convert.rules import Plan, Rule, plan_rules
 from mm15_mlx.mm15 import MM15
+from mm15_mlx.quantize import Choice, Quantisation, decoder_layers, packed
 from mm15_mlx.weights import SHARD_BYTES, new_folder, write_weights
 
 Read = Callable[[str], mx.array]
-_PARTS = ("weight", "scales", "biases")
 _SPARE_BYTES = 64 << 20  # config, tokenizer, card, and the file system's own
-
-
-@dataclass(frozen=True)
-class Quantisation:
-    """How layers are quantised; the defaults are mlx-lm's."""
-
-    bits: int = 4
-    group_size: int = 64
-    mode: str = "affine"
-
-    def __call__(self, weight: mx.array) -> tuple[mx.array, ...]:
-        """A weight (…, I) packed in 32-bit words, its scales and, if any, biases."""
-        made = mx.quantize(
-            weight, group_size=self.group_size, bits=self.bits, mode=self.mode
-        )
-        return tuple(made)
-
-
-def decoder_layers(model: nn.Module, group_size: int) -> frozenset[str]:
-    """The layers that conversion quantises: the decoder's, without expert routers.
-
-    The encoder and the connector stay as they are, being small and sensitive (not
-    published: our choice); so do layers whose rows are no whole number of groups.
-    """
-    return frozenset(
-        path
-        for path, module in model.named_modules()
-        if path.startswith("decoder.")
-        and not path.endswith("mlp.gate")
-        and hasattr(module, "to_quantized")
-        and module.weight.shape[-1] % group_size == 0
-    )
 
 
 def plan_model(
@@ -76,30 +44,28 @@ def write_model(
     files: Mapping[str, bytes] | None = None,
     dtype: mx.Dtype | None = None,
     quantisation: Quantisation | None = None,
+    check: Callable[[Path], None] | None = None,
     force: bool = False,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write the model folder that `plan` makes of the tensors that `read` gives.
 
     `dtype`, if given, is what floats are stored in; `quantisation` is what happens to
-    `decoder_layers` after that. The folder appears whole or not at all. Raises
-    WeightsError where it exists and `force` is not given, or the disk is too small.
+    `decoder_layers` after that. `check` sees the whole folder before it has its name.
+    The folder appears whole or not at all: nothing is left where `check` raises.
+    Raises WeightsError where the folder exists and `force` is not given, or the disk is
+    too small.
     """
-    layers: frozenset[str] = frozenset()
+    ways: dict[str, Quantisation] = {}
     if quantisation is not None:
         layers = decoder_layers(MM15(config), quantisation.group_size)
+        ways = dict.fromkeys(layers, quantisation)
+        config = Choice(ways).record(config)
 
     def finished(parameters: Mapping[str, mx.array]) -> dict[str, mx.array]:
-        made: dict[str, mx.array] = {}
-        for name, array in parameters.items():
-            array = array if dtype is None else array.astype(dtype)
-            path, _, last = name.rpartition(".")
-            if quantisation is None or last != "weight" or path not in layers:
-                made[name] = array
-                continue
-            parts = quantisation(array)
-            made |= {f"{path}.{p}": a for p, a in zip(_PARTS, parts, strict=False)}
-        return made
+        if dtype is not None:
+            parameters = {n: array.astype(dtype) for n, array in parameters.items()}
+        return packed(parameters, ways)
 
     def arrays() -> Iterator[tuple[str, mx.array]]:
         for name, array in plan.run(read):
@@ -107,9 +73,14 @@ def write_model(
 
     # Only shapes and types are taken from these: zeros, which are never evaluated.
     like = finished(plan.parameters)
+    remove_stale(Path(folder))
     check_room(Path(folder), sum(array.nbytes for array in like.values()))
-    with new_folder(folder, config, files=files, force=force) as partial:
-        write_weights(partial, like, arrays(), shard_bytes)
+    with ExitStack() as locks:  # kept until the folder has been renamed
+        with new_folder(folder, config, files=files, force=force) as partial:
+            locks.enter_context(held(partial))
+            write_weights(partial, like, arrays(), shard_bytes)
+            if check:
+                check(partial)
 
 
 def check_room(folder: Path, nbytes: int) -> None:

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from mm15_mlx import ui
+from mm15_mlx.batch import Question, answer_together
 from mm15_mlx.config import CoordinateConfig, UserError
+from mm15_mlx.features import open_store
 from mm15_mlx.generate import Options, Result, collect, decode
 from mm15_mlx.grounding import Box, Point, draw
 from mm15_mlx.images import ImageLike, load_picture
 from mm15_mlx.load import find_model, load_processor
+from mm15_mlx.memory import NO_STORE, Store
+from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Message, Prompt, TiledPicture
 from mm15_mlx.weights import load_model
 
@@ -24,37 +28,66 @@ SHOT = "IMG::QUESTION::ANSWER"
 class Session:
     """One model for one run of the program; inputs are checked before weights load."""
 
-    def __init__(self, name: str, started: float, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        started: float,
+        options: dict[str, Any],
+        store: Store = NO_STORE,
+    ) -> None:
         self.name = name
         self.options = Options(**options)
         self.started = started
         self.folder = find_model(name)
-        self._processor = load_processor(self.folder)
-        self._model: Any = None
+        self.processor = load_processor(self.folder)
+        self.processor.memory.store = store
+        self._model: MM15 | None = None
         self.load_s = 0.0
 
     @property
     def coordinates(self) -> CoordinateConfig:
-        return self._processor.config.coordinates
+        return self.processor.config.coordinates
+
+    @property
+    def model(self) -> MM15:
+        """Loaded when it is first needed."""
+        if self._model is None:
+            begin = time.perf_counter()
+            self._model, _ = load_model(self.folder)
+            self.load_s = time.perf_counter() - begin
+        return self._model
 
     def answer(
         self, prompt: Prompt, images: Sequence[ImageLike], stream: bool = False
     ) -> Result:
         """The answer; with `stream` it is written to stdout as it comes."""
-        prepared = self._processor.prepare(prompt, images)
-        if self._model is None:
-            begin = time.perf_counter()
-            self._model, _ = load_model(self.folder)
-            self.load_s = time.perf_counter() - begin
-        responses = decode(self._model, self._processor, prepared, self.options)
+        prepared = self.processor.prepare(prompt, images)
+        responses = decode(self.model, self.processor, prepared, self.options)
         result = collect(
-            self._processor,
+            self.processor,
             prepared,
             prompt,
             _written(responses) if stream else responses,
         )
         result.timings.load_s = self.load_s
         return result
+
+    def answer_together(
+        self, questions: Sequence[Question], images: Sequence[ImageLike]
+    ) -> list[Result]:
+        """The answers to questions about the same pictures."""
+        return answer_together(
+            self.model, self.processor, questions, images, self.options
+        )
+
+
+def feature_store(folder: Path | None, gigabytes: float) -> Store:
+    """The store of `--cache-dir`; its warnings go to stderr."""
+    if folder is None:
+        return NO_STORE
+    return open_store(
+        folder, gigabytes, lambda text: print(f"warning: {text}", file=sys.stderr)
+    )
 
 
 def _written(responses: Any) -> Any:

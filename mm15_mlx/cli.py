@@ -50,6 +50,10 @@ Seed = Annotated[int | None, typer.Option("--seed")]
 KvBits = Annotated[int | None, typer.Option("--kv-bits", help="Quantise the KV cache.")]
 KvGroup = Annotated[int, typer.Option("--kv-group-size")]
 KvStart = Annotated[int, typer.Option("--quantized-kv-start")]
+CacheDir = Annotated[
+    Path | None, typer.Option("--cache-dir", help="Keep pictures' visual tokens here.")
+]
+CacheGb = Annotated[float, typer.Option("--cache-gb", help="And at most so much.")]
 PrefillStep = Annotated[int, typer.Option("--prefill-step-size")]
 
 
@@ -64,9 +68,17 @@ def _top(
 
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="`-` reads stdin.")],
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="`-` reads stdin.")
+    ] = None,
     model: ModelOption = "nano-ui",
     image: Images = None,
+    input: Annotated[
+        Path | None, typer.Option(help="Instead of a prompt, rows: JSON lines.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where the rows' answers go, not stdout.")
+    ] = None,
     shot: Annotated[
         list[str] | None,
         typer.Option(help="IMG::QUESTION::ANSWER, an example before the question."),
@@ -86,20 +98,32 @@ def generate(
     kv_group_size: KvGroup = 64,
     quantized_kv_start: KvStart = 5000,
     prefill_step_size: PrefillStep = 2048,
+    cache_dir: CacheDir = None,
+    cache_gb: CacheGb = 1.0,
 ) -> None:
     """Ask about pictures."""
     from mm15_mlx import answers
 
+    if (prompt is None) == (input is None):
+        raise typer.BadParameter("give it, or --input", param_hint="'--prompt'")
     if prompt == "-":
         prompt = sys.stdin.read()
     options = {
         "max_tokens": max_tokens, "temp": temp, "top_p": top_p, "min_p": min_p,
-        "top_k": top_k, "seed": seed, "kv_bits": kv_bits,
-        "kv_group_size": kv_group_size, "quantized_kv_start": quantized_kv_start,
-        "prefill_step_size": prefill_step_size,
+        "top_k": top_k, "seed": seed, "prefill_step_size": prefill_step_size,
+        **_kv(kv_bits, kv_group_size, quantized_kv_start),
     }  # fmt: skip
+    store = answers.feature_store(cache_dir, cache_gb)
+    if input:
+        from mm15_mlx import rows
+
+        rows.only({"--image": image, "--shot": shot, "--draw": draw})
+        session = answers.Session(model, _started(), options, store)
+        return rows.run(session, input, output, system_prompt, force, scale)
+    if output:
+        raise typer.BadParameter("is for --input", param_hint="'--output'")
     messages = answers.conversation(prompt, image or [], shot or [], system_prompt)
-    session = answers.Session(model, started=_started(), options=options)
+    session = answers.Session(model, _started(), options, store)
     target = answers.drawing_target(draw, force, bool(image))
     result = session.answer(messages, [], stream=not json)
     answers.finish(result, session, json=json, target=target, scale=scale)
@@ -114,12 +138,19 @@ def ground(
     scale: Scale = None,
     json: Json = False,
     force: Force = False,
+    kv_bits: KvBits = None,
+    kv_group_size: KvGroup = 64,
+    quantized_kv_start: KvStart = 5000,
+    cache_dir: CacheDir = None,
+    cache_gb: CacheGb = 1.0,
 ) -> None:
     """Find things: phrases → boxes."""
     from mm15_mlx import answers
 
     picture = _one(image)
-    session = answers.Session(model, started=_started(), options={"max_tokens": 64})
+    store = answers.feature_store(cache_dir, cache_gb)
+    options = {"max_tokens": 64, **_kv(kv_bits, kv_group_size, quantized_kv_start)}
+    session = answers.Session(model, _started(), options, store)
     target = answers.drawing_target(draw, force, True)
     answers.ground(session, picture, query, json=json, target=target, scale=scale)
 
@@ -133,13 +164,15 @@ def widgets(
     json: Json = False,
     force: Force = False,
     max_tokens: MaxTokens = 1500,
+    cache_dir: CacheDir = None,
+    cache_gb: CacheGb = 1.0,
 ) -> None:
     """List every UI element with type, text and box."""
     from mm15_mlx import answers
 
     picture = _one(image)
-    options = {"max_tokens": max_tokens}
-    session = answers.Session(model, started=_started(), options=options)
+    store = answers.feature_store(cache_dir, cache_gb)
+    session = answers.Session(model, _started(), {"max_tokens": max_tokens}, store)
     target = answers.drawing_target(draw, force, True)
     answers.widgets(session, picture, json=json, target=target, scale=scale)
 
@@ -151,12 +184,21 @@ def chat(
     max_tokens: MaxTokens = 256,
     temp: Temp = 0.0,
     seed: Seed = None,
+    kv_bits: KvBits = None,
+    kv_group_size: KvGroup = 64,
+    quantized_kv_start: KvStart = 5000,
+    cache_dir: CacheDir = None,
+    cache_gb: CacheGb = 1.0,
 ) -> None:
     """Several turns about the same pictures; an empty line or Ctrl-D ends."""
     from mm15_mlx import answers
 
-    options = {"max_tokens": max_tokens, "temp": temp, "seed": seed}
-    session = answers.Session(model, started=_started(), options=options)
+    options = {
+        "max_tokens": max_tokens, "temp": temp, "seed": seed,
+        **_kv(kv_bits, kv_group_size, quantized_kv_start),
+    }  # fmt: skip
+    store = answers.feature_store(cache_dir, cache_gb)
+    session = answers.Session(model, _started(), options, store)
     answers.chat(session, image or [])
 
 
@@ -185,22 +227,37 @@ def evaluate(
     ] = None,
     json: Json = False,
     force: Force = False,
+    kv_bits: KvBits = None,
+    kv_group_size: KvGroup = 64,
+    quantized_kv_start: KvStart = 5000,
+    cache_dir: CacheDir = None,
+    cache_gb: CacheGb = 1.0,
 ) -> None:
     """Measure a model on tasks: find, read, classify, list."""
     from mm15_mlx import evaluate as module
+    from mm15_mlx.answers import feature_store
 
-    module.run(model, data, limit, predictions, force=force, json_output=json, by=by)
+    store = feature_store(cache_dir, cache_gb)
+    options = module.Options(**_kv(kv_bits, kv_group_size, quantized_kv_start))
+    module.run(model, data, limit, predictions, force, json, by, store, options)
 
 
-def _add_converters() -> None:
+def _add_others() -> None:
     """Here, so that these verbs stand in the middle of the list."""
     from mm15_mlx.cli_convert import compose, convert
+    from mm15_mlx.cli_data import screens
+    from mm15_mlx.cli_measure import bench, plan
+    from mm15_mlx.cli_quantize import quantize
 
     app.command()(convert)
     app.command()(compose)
+    app.command()(quantize)
+    app.command()(plan)
+    app.command()(bench)
+    data.command()(screens)
 
 
-_add_converters()
+_add_others()
 
 
 @app.command()
@@ -211,71 +268,10 @@ def doctor(json: Json = False) -> None:
     raise typer.Exit(module.run(json))
 
 
-@data.command()
-def screens(
-    out: Annotated[Path, typer.Option(help="Folder for images/ and screens.jsonl.")],
-    n: Annotated[
-        int, typer.Option(min=0, help="How many screens; 0: only --sheet.")
-    ] = 500,
-    seed: Annotated[int, typer.Option()] = 0,
-    start: Annotated[int, typer.Option(min=0, help="Number of the first.")] = 0,
-    kits: Annotated[str | None, typer.Option(help="Some only: a,b,c.")] = None,
-    layouts: Annotated[str | None, typer.Option(help="Some only: a,b,c.")] = None,
-    exclude_layouts: Annotated[str, typer.Option(help="All but: a,b,c.")] = "",
-    viewports: Annotated[
-        str | None, typer.Option(help="phone, tablet, desktop, or sizes: 390x844.")
-    ] = None,
-    scale: Annotated[
-        int | None, typer.Option(min=1, max=3, help="Pixels per CSS pixel.")
-    ] = None,
-    format: Annotated[str, typer.Option(help="jpeg or png.")] = "jpeg",
-    node_modules: Annotated[
-        Path, typer.Option(help="Where the UI kits are installed.")
-    ] = Path("node_modules"),
-    sheet: Annotated[
-        Path | None, typer.Option(help="Draw the first screens and their boxes.")
-    ] = None,
-    sheet_of: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
-    force: Force = False,
-) -> None:
-    """Make annotated UI screens. A stopped run goes on where it was."""
-    from mm15_mlx.config import UserError
-
-    try:
-        from mm15_mlx.screens import build
-        from mm15_mlx.screens.sheet import sheet_target, write_sheet
-    except ModuleNotFoundError as e:
-        raise UserError(
-            f"data screens needs {e.name}: pip install 'mm15-mlx[screens]'"
-        ) from e
-    if not (n or sheet):
-        raise typer.BadParameter("0 screens need --sheet", param_hint="'--n'")
-    excluded = _names(exclude_layouts)
-    try:
-        target = sheet_target(sheet, force) if sheet else None
-        unknown = set(excluded) - set(build.LAYOUTS)
-        if unknown:
-            raise UserError(f"unknown layout {min(unknown)!r} to exclude")
-        chosen = _names(layouts) or tuple(build.LAYOUTS)
-        options = build.Options(
-            kits=_names(kits) or tuple(build.KITS),
-            layouts=tuple(name for name in chosen if name not in excluded),
-            viewports=_names(viewports) or build.VIEWPORTS,
-            scale=scale,
-            picture=format,
-        )
-        if n:
-            build.render_screens(out, n, seed, options, start, node_modules)
-        if target:
-            drawn = write_sheet(out, target, sheet_of)
-            print(f"wrote {target} ({drawn} screens)", file=sys.stderr)
-    except (ValueError, RuntimeError, OSError) as e:
-        raise UserError(str(e)) from e
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    """A comma-separated list."""
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+def _kv(bits: int | None, group_size: int, start: int) -> dict[str, Any]:
+    return {
+        "kv_bits": bits, "kv_group_size": group_size, "quantized_kv_start": start,
+    }  # fmt: skip
 
 
 def _one(images: list[str]) -> str:

@@ -15,6 +15,9 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say the plan, from headers alone.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
+UploadRepo = Annotated[
+    str | None, typer.Option(help="owner/name on the hub, to send the result to.")
+]
 Revision = Annotated[str | None, typer.Option(help="Of a hub id.")]
 
 
@@ -24,13 +27,22 @@ def convert(
     quantize: Annotated[
         bool, typer.Option("--quantize", "-q", help="Quantise the decoder.")
     ] = False,
-    q_bits: Annotated[int, typer.Option(help="2, 3, 4, 5, 6 or 8.")] = 4,
-    q_group_size: Annotated[int, typer.Option(help="32, 64 or 128.")] = 64,
+    q_bits: Annotated[int | None, typer.Option(help="2 to 6 or 8; 4.")] = None,
+    q_group_size: Annotated[
+        int | None, typer.Option(help="32, 64 or 128; 64. The mx modes have their own.")
+    ] = None,
     q_mode: Annotated[
         str, typer.Option(help="affine, mxfp4, mxfp8 or nvfp4.")
     ] = "affine",
     dtype: Dtype = None,
     revision: Revision = None,
+    vision_tower: Annotated[
+        str | None, typer.Option(help="LLaVA's CLIP, where it is not in the files.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare logits with transformers.")
+    ] = False,
+    upload_repo: UploadRepo = None,
     dry_run: DryRun = False,
     force: Force = False,
 ) -> None:
@@ -40,13 +52,18 @@ def convert(
 
     _needed(mlx_path, dry_run)
     how = run.quantisation(q_bits, q_group_size, q_mode) if quantize else None
+    stored = run.dtype(dtype)
+    tower = (vision_tower, find_source(vision_tower)) if vision_tower else None
     run.convert(
         find_source(hf_path, revision),
         mlx_path,
         name=hf_path,
         revision=revision,
-        dtype=run.dtype(dtype),
+        tower=tower,
+        dtype=stored,
         quantisation=how,
+        compare=verify,
+        upload_repo=upload_repo,
         dry_run=dry_run,
         force=force,
         say=lambda line: print(line, flush=True),
@@ -76,6 +93,7 @@ def compose(
     seed: Annotated[int, typer.Option(min=0, help="Of what is random.")] = 0,
     encoder_revision: Revision = None,
     decoder_revision: Revision = None,
+    upload_repo: UploadRepo = None,
     dry_run: DryRun = False,
     force: Force = False,
 ) -> None:
@@ -104,6 +122,7 @@ def compose(
         joined,
         revisions=revisions,
         dtype=stored,
+        upload_repo=upload_repo,
         dry_run=dry_run,
         force=force,
         say=lambda line: print(line, flush=True),

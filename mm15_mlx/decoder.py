@@ -153,14 +153,34 @@ def attend(
     scale: float,
     mask: Mask,
 ) -> mx.array:
-    """Attention over dense keys, or over the packed keys of a quantised cache."""
+    """Attention over dense keys, or as the cache has it: quantised, or shared."""
+    if hasattr(cache, "attend"):
+        return cache.attend(queries, keys, values, scale, mask)
     if hasattr(cache, "bits"):
         # Only mlx-lm makes such a cache, so here it is loaded already.
         from mlx_lm.models.base import scaled_dot_product_attention
 
         return scaled_dot_product_attention(queries, keys, values, cache, scale, mask)
+    if mask is None and queries.shape[2] == 1 and mx.default_device() == mx.cpu:
+        return attend_once(queries, keys, values, scale)
     # Fewer key than query heads are fine: the kernel shares them without copies.
     return fast_cpu.attention(queries, keys, values, scale, mask)
+
+
+def attend_once(
+    queries: mx.array, keys: mx.array, values: mx.array, scale: float
+) -> mx.array:
+    """Attention of one query (B, H, 1, head_dim) to all keys, on a CPU.
+
+    There MLX multiplies every query head by itself; those of one key head at once take
+    two thirds of the time.
+    """
+    b, heads, _, head_dim = queries.shape
+    # (B, K, H / K, head_dim)
+    grouped = (queries * scale).reshape(b, keys.shape[1], -1, head_dim)
+    scores = grouped @ keys.swapaxes(-1, -2)  # (B, K, H / K, T)
+    weights = mx.softmax(scores, axis=-1, precise=True)
+    return (weights @ values).reshape(b, heads, 1, head_dim)
 
 
 class Attention(nn.Module):
@@ -320,7 +340,9 @@ class Decoder(nn.Module):
 
     def embed(self, ids: mx.array) -> mx.array:
         """Embeddings (…, D) of ids (…), at the size that the layers expect."""
-        return self.embed_tokens(ids) * self.config.embedding_scale
+        # A table packed as mxfp4 and the like gives bfloat16, whatever the rest is.
+        rows = self.embed_tokens(ids).astype(self.norm.weight.dtype)
+        return rows * self.config.embedding_scale
 
     def __call__(
         self,

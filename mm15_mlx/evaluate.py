@@ -5,12 +5,12 @@ metrics' names and rules are those of the documentation's section on tasks.
 """
 
 import json
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ import numpy as np
 from PIL import Image
 
 from mm15_mlx import ui
+from mm15_mlx.batch import Question, answer_together
 from mm15_mlx.config import UserError
-from mm15_mlx.generate import Result, generate
-from mm15_mlx.images import ImageLike, load_picture
+from mm15_mlx.generate import Options, Result
+from mm15_mlx.images import load_picture
 from mm15_mlx.load import load
+from mm15_mlx.memory import NO_STORE, Store
 from mm15_mlx.mm15 import MM15
+from mm15_mlx.outputs import output_file, write_lines
 from mm15_mlx.processor import Processor
 
 Row = dict[str, Any]
@@ -209,9 +212,6 @@ def f1(rows: Sequence[tuple[str, str]]) -> float:
     return 2 * hits / (claimed + true) if claimed + true else 0.0
 
 
-# --- the run ---------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Prediction:
     row: Row
@@ -227,22 +227,32 @@ def grey(path: str) -> Image.Image:
 
 
 def predictions(
-    model: MM15, processor: Processor, rows: Sequence[Row], blind: bool = False
+    model: MM15,
+    processor: Processor,
+    rows: Sequence[Row],
+    blind: bool = False,
+    options: Options | None = None,
 ) -> Iterator[Prediction]:
-    """Answer every task; those about one picture follow one another, to share it."""
-    for row in sorted(rows, key=lambda r: r["image"]):
-        image: ImageLike = grey(row["image"]) if blind else row["image"]
+    """Answer every task, those about one picture together; `seconds` is a share of
+    the time that all of those took."""
+    options = options or Options()  # greedy
+    rows = sorted(rows, key=lambda r: r["image"])
+    for path, group in groupby(rows, key=lambda r: r["image"]):
+        mine = list(group)
+        picture = load_picture(grey(path) if blind else path)
+        questions = [Question(question(r), MAX_TOKENS[r["task"]]) for r in mine]
         begin = time.perf_counter()
-        limit = MAX_TOKENS[row["task"]]
-        result = generate(
-            model, processor, question(row), images=[image], max_tokens=limit
-        )
-        seconds = time.perf_counter() - begin
-        listed: list[ui.Element] = []
-        if row["task"] == "widgets":  # read as the verb `widgets` reads them
-            size, scale = result.images[0].picture.size, processor.config.coordinates
-            listed = ui.parse_elements(result.text, size, scale.range)
-        yield Prediction(row, result, score(row, result, listed), seconds, listed)
+        results = answer_together(model, processor, questions, [picture], options)
+        seconds = (time.perf_counter() - begin) / len(mine)
+        for row, result in zip(mine, results, strict=True):
+            listed = elements_of(result, processor) if row["task"] == "widgets" else []
+            yield Prediction(row, result, score(row, result, listed), seconds, listed)
+
+
+def elements_of(result: Result, processor: Processor) -> list[ui.Element]:
+    """What a `widgets` answer lists, read as the verb `widgets` reads it."""
+    size, scale = result.images[0].picture.size, processor.config.coordinates
+    return ui.parse_elements(result.text, size, scale.range)
 
 
 def task_means(done: Sequence[Prediction]) -> dict[str, Scores]:
@@ -342,27 +352,27 @@ def run(
     force: bool,
     json_output: bool,
     by: str | None = None,
+    store: Store = NO_STORE,
+    options: Options | None = None,
 ) -> None:
     """The verb: print the summary and, where `target` is given, write every answer."""
     rows = read_tasks(data)[:limit]
     if by and not any(by in row for row in rows):
         fields = sorted({key for row in rows for key in row})
         raise UserError(f"no row of {data} has the field {by!r}: {', '.join(fields)}")
-    if target and target.exists() and not force:
-        raise UserError(f"{target} exists; give --force to overwrite it")
-    if target and not target.parent.is_dir():
-        raise UserError(f"{target}: the folder {target.parent} does not exist")
+    if target:
+        output_file(target, force)
     model, processor = load(name)
+    processor.memory.store = store
     done = []
-    for prediction in predictions(model, processor, rows):
+    for prediction in predictions(model, processor, rows, options=options):
         done.append(prediction)
         if len(done) % 50 == 0 or len(done) == len(rows):
             print(f"{len(done)}/{len(rows)} tasks", file=sys.stderr)
     if target:
-        partial = target.with_name(f".{target.name}.partial")
-        lines = [json.dumps(prediction_row(p), ensure_ascii=False) for p in done]
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        os.replace(partial, target)
+        write_lines(
+            target, [json.dumps(prediction_row(p), ensure_ascii=False) for p in done]
+        )
     report = summary(name, done, by)
     if json_output:
         print(json.dumps(report, indent=2))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 
 Composed = Callable[..., mx.array]
@@ -25,6 +26,7 @@ Tangents = mx.array | tuple[mx.array | None, ...]
 _X86 = platform.machine() in ("x86_64", "AMD64")
 _AT_ONCE = 2**17  # numbers: half a megabyte, so that the passes stay in the L2 cache
 _WORTH = 2**14  # numbers: fewer take MLX less time than waiting for them does
+_FEW = 8  # rows: more of them are worth dequantising a matrix for
 _MASKED = np.finfo(np.float32).min  # MLX's: a row without any key becomes their mean
 
 
@@ -95,6 +97,25 @@ def depthwise(x: mx.array, weight: mx.array) -> mx.array:
     if not usable(x, weight):
         return composed(x, weight)
     return _differentiable(_depthwise, composed, (x, weight))
+
+
+class QuantizedLinear(nn.QuantizedLinear):
+    """MLX's, but a CPU dequantises the matrix where many rows meet it.
+
+    Measured on x86: 2000 rows through 384 × 1024 packed 4-bit weights take 1.4 s, the
+    same weights dequantised (2 ms) and given to the BLAS 20 ms.
+    """
+
+    def __call__(self, x: mx.array) -> mx.array:
+        few = x.size <= _FEW * x.shape[-1]
+        if few or mx.default_device().type != mx.cpu:
+            return super().__call__(x)
+        weight = mx.dequantize(
+            self.weight, self.scales, self.get("biases"), group_size=self.group_size,
+            bits=self.bits, mode=self.mode, dtype=x.dtype,
+        )  # fmt: skip
+        y = x @ weight.T
+        return y + self.bias if "bias" in self else y
 
 
 def quick_gelu(x: np.ndarray, out: np.ndarray) -> None:

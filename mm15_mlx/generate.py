@@ -9,6 +9,7 @@ same picture encodes nothing and reads only its own words.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -57,6 +58,10 @@ class Options:
         if self.kv_group_size not in (32, 64, 128):
             raise UserError(
                 f"kv-group-size is {self.kv_group_size}; it must be 32, 64 or 128"
+            )
+        if self.quantized_kv_start < 0:
+            raise UserError(
+                f"quantized-kv-start is {self.quantized_kv_start}; it must be 0 or more"
             )
         if self.prefill_step_size < 1:
             raise UserError(
@@ -111,6 +116,35 @@ class Result:
         return sum(t.tokens for t in self.images)
 
 
+class Answer:
+    """Where one answer ends, and its text."""
+
+    def __init__(
+        self, model: MM15, processor: Processor, prepared: Prepared, max_tokens: int
+    ) -> None:
+        coordinates = processor.config.coordinates
+        covered = WHOLE
+        if prepared.images:
+            covered = reach(coordinates, prepared.images[prepared.subject].tiling)
+        self._decoder = AnswerDecoder(processor.tokenizer, coordinates, covered)
+        self._stop_ids = processor.encoder.stop_ids
+        limit = model.config.text_config.max_position_embeddings - len(prepared.ids)
+        self._budget = min(max_tokens, limit)
+        self.count = 0
+
+    def ends(self, token: int) -> str | None:
+        """The finish reason, if `token`, the answer's next, is its last."""
+        self.count += 1
+        if token in self._stop_ids:
+            return "stop"
+        return "length" if self.count >= self._budget else None
+
+    def text(self, token: int, reason: str | None) -> str:
+        """The text that can be written once `token` is known."""
+        text = "" if reason == "stop" else self._decoder.add(token)
+        return text + self._decoder.finish() if reason else text
+
+
 def content_keys(prepared: Prepared, image_id: int) -> list[int]:
     """The prompt's ids with every placeholder replaced by its picture's content.
 
@@ -127,15 +161,22 @@ def content_keys(prepared: Prepared, image_id: int) -> list[int]:
 
 
 def make_sampler(options: Options, vocabulary: int) -> Sampler:
-    """Greedy at temp 0, else mlx-lm's sampler (imported only then: it is slow)."""
+    """Logits (B, vocabulary) → tokens (B,). Greedy at temp 0, which needs no
+    probabilities; else mlx-lm's sampler (imported only then: it is slow)."""
     if options.temp == 0:
-        return lambda logprobs: mx.argmax(logprobs, axis=-1)
+        return lambda logits: mx.argmax(logits, axis=-1)
     from mlx_lm.sample_utils import make_sampler as mlx_lm_sampler
 
-    return mlx_lm_sampler(
+    sampler = mlx_lm_sampler(
         temp=options.temp, top_p=options.top_p, min_p=options.min_p,
         top_k=options.top_k if options.top_k < vocabulary else 0,
     )  # fmt: skip
+
+    def sample(logits: mx.array) -> mx.array:
+        logits = logits.astype(mx.float32)
+        return sampler(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
+
+    return sample
 
 
 def stream_generate(
@@ -162,63 +203,49 @@ def decode(
     memory = processor.memory
     memory.serve(model)
     keys = content_keys(prepared, processor.encoder.image_id)
-    make_cache, kind = _cache_maker(model, len(keys), options)
-    cache, known = memory.resume(keys, make_cache, kind)
-    embeddings = _embeddings(model, processor, prepared, known, timings)
+    kind = _kind(model, options)
+    cache, known = memory.resume(keys, model.make_cache, kind)
+    embeddings = embed_prompt(model, processor, prepared, known, timings)
     begin = time.perf_counter()
-    logits = _prefill(model, prepared.ids[known:], embeddings, cache, options)
+    logits = prefill(model, prepared.ids[known:], embeddings, cache, options)
     sampler = make_sampler(options, logits.shape[-1])
-    token = _sample(logits, sampler)
+    token = sampler(logits)
     mx.eval(token)
     timings.prefill_s = time.perf_counter() - begin
     timings.first_token_s = time.perf_counter() - start
 
-    coordinates = processor.config.coordinates
-    covered = WHOLE
-    if prepared.images:
-        covered = reach(coordinates, prepared.images[prepared.subject].tiling)
-    answer = AnswerDecoder(processor.tokenizer, coordinates, covered)
-    limit = model.config.text_config.max_position_embeddings - len(prepared.ids)
-    budget = min(options.max_tokens, limit)
-    count = 0
+    answer = Answer(model, processor, prepared, options.max_tokens)
     fed: list[int] = []
     prompt_tps = (len(prepared.ids) - known) / max(timings.prefill_s, 1e-9)
     begin = time.perf_counter()
     reason = None
     while reason is None:
         value = int(token.item())
-        count += 1
-        if value in processor.encoder.stop_ids:
-            reason = "stop"
-        elif count >= budget:
-            reason = "length"
-        else:  # the next step runs while this token is being written out
+        reason = answer.ends(value)
+        if reason is None:  # the next step runs while this token is being written out
             fed.append(value)
-            token = _sample(_step(model, token, cache), sampler)
+            token = sampler(_step(model, token, cache, options))
             mx.async_eval(token)
-        text = "" if reason == "stop" else answer.add(value)
-        if reason:
-            text += answer.finish()
+        text = answer.text(value, reason)
         elapsed = time.perf_counter() - begin
-        timings.decode_tokens_per_s = (count - 1) / elapsed if count > 1 else 0.0
+        timings.decode_tokens_per_s = (answer.count - 1) / elapsed
         if reason:
             # before the last yield: a caller need not ask for more after it
             memory.keep(keys + fed, cache, kind)
         response = GenerationResponse(
-            text, value, len(prepared.ids), prompt_tps, count,
+            text, value, len(prepared.ids), prompt_tps, answer.count,
             timings.decode_tokens_per_s, mx.get_peak_memory() / 1e9, reason, timings,
         )  # fmt: skip
         try:
             yield response
-        except (
-            GeneratorExit
-        ):  # stopped listening: the next question is quick all the same
+        except GeneratorExit:
+            # nobody listens any more: the next question is quick all the same
             if not reason:
                 memory.keep(keys + fed, cache, kind)
             raise
 
 
-def _embeddings(
+def embed_prompt(
     model: MM15,
     processor: Processor,
     prepared: Prepared,
@@ -239,15 +266,25 @@ def _embeddings(
             skip -= picture.tokens
             continue
         features = processor.memory.features(
-            picture.key,
-            lambda p=picture: model.pack(
-                _encode(model, processor.pixels(p)), p.packing
-            ),
+            picture.key, lambda p=picture: _visual_tokens(model, processor, p)
         )
         visual.append(features[skip:])
         skip = 0
     timings.encode_s = time.perf_counter() - begin
     return model.embed_inputs(ids, mx.concatenate(visual))
+
+
+def _visual_tokens(
+    model: MM15, processor: Processor, picture: TiledPicture
+) -> mx.array:
+    """A picture's visual tokens (M, D), from the disk or the encoder."""
+    store = processor.memory.store
+    features = store.load(model, picture.key, picture.tokens)
+    if features is None:
+        encoded = _encode(model, processor.pixels(picture))
+        features = model.pack(encoded, picture.packing)
+        store.save(model, picture.key, features)
+    return features
 
 
 def _encode(model: MM15, pixels: mx.array) -> mx.array:
@@ -263,7 +300,7 @@ def _encode(model: MM15, pixels: mx.array) -> mx.array:
     return mx.concatenate(groups)
 
 
-def _prefill(
+def prefill(
     model: MM15,
     ids: list[int],
     embeddings: mx.array,
@@ -271,45 +308,45 @@ def _prefill(
     options: Options,
 ) -> mx.array:
     """Run the prompt in chunks; logits (1, vocabulary) of its end."""
-    step = options.prefill_step_size
-    tokens = mx.array([ids])
-    hidden = embeddings
-    for start in range(0, len(ids), step):
-        end = min(start + step, len(ids))
+    tokens, hidden = mx.array([ids]), embeddings
+    # As in mlx-lm, a prompt's last token sees what will be remembered of the others.
+    end = len(ids) - bool(options.kv_bits)
+    bounds = [*range(0, end, options.prefill_step_size), end]
+    for start, end in pairwise([*bounds, len(ids)] if options.kv_bits else bounds):
         hidden = model.decoder(tokens[:, start:end], cache, embeddings[:, start:end])
+        _pack(cache, options)
         if end < len(ids):
             mx.eval([c.state for c in cache])
     return model.decoder.logits(hidden[:, -1, :])
 
 
-def _step(model: MM15, token: mx.array, cache: list[Any]) -> mx.array:
-    return model.decoder.logits(model.decoder(token[:, None], cache)[:, -1, :])
+def _step(model: MM15, token: mx.array, cache: list[Any], options: Options) -> mx.array:
+    hidden = model.decoder(token[:, None], cache)
+    _pack(cache, options)
+    return model.decoder.logits(hidden[:, -1, :])
 
 
-def _sample(logits: mx.array, sampler: Sampler) -> mx.array:
-    logits = logits.astype(mx.float32)
-    return sampler(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
-
-
-def _cache_maker(
-    model: MM15, length: int, options: Options
-) -> tuple[Callable[[], list[Any]], object]:
-    """How to make the KV cache of a prompt of `length` tokens, and its kind."""
-    bits, group_size = options.kv_bits, options.kv_group_size
-    if not bits or length < options.quantized_kv_start:
-        return model.make_cache, None
-    head_dim = model.config.text_config.head_dim
+def _kind(model: MM15, options: Options) -> object:
+    """What a kept KV cache must have been made with. Raises UserError where the model's
+    heads cannot be packed as the options say."""
+    if options.kv_bits is None:
+        return None
+    head_dim, group_size = model.config.text_config.head_dim, options.kv_group_size
     if head_dim % group_size:
         raise UserError(
             f"the model's heads of {head_dim} numbers cannot be quantised in groups of "
             f"{group_size}; give a kv-group-size that divides {head_dim}, or no kv-bits"
         )
-    from mlx_lm.models.cache import QuantizedKVCache
+    return options.kv_bits, group_size, options.quantized_kv_start
 
-    return (
-        lambda: [QuantizedKVCache(group_size, bits) for _ in model.layers],
-        (bits, group_size),
-    )
+
+def _pack(cache: list[Any], options: Options) -> None:
+    """Quantise a KV cache that has grown long enough, as mlx-lm does: what is read up
+    to there sees floating keys, which no kernel multiplies faster."""
+    for i, layer in enumerate(cache):
+        long = layer.offset >= options.quantized_kv_start
+        if options.kv_bits and long and hasattr(layer, "to_quantized"):
+            cache[i] = layer.to_quantized(options.kv_group_size, options.kv_bits)
 
 
 def generate(

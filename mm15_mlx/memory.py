@@ -2,24 +2,79 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import mlx.core as mx
 
 FEATURE_BYTES = 256 << 20
+KV_BYTES = 256 << 20
+
+
+class Store(Protocol):
+    """Visual tokens (M, D) that outlive the program; see features.py."""
+
+    def load(self, model: Any, key: str, tokens: int) -> mx.array | None: ...
+
+    def save(self, model: Any, key: str, features: mx.array) -> None: ...
+
+    def forget(self) -> None: ...
+
+
+class NoStore:
+    """Nothing outlives the program."""
+
+    def load(self, model: Any, key: str, tokens: int) -> mx.array | None:
+        return None
+
+    def save(self, model: Any, key: str, features: mx.array) -> None:
+        pass
+
+    def forget(self) -> None:
+        pass
+
+
+NO_STORE = NoStore()
+
+
+@dataclass(eq=False)
+class _Conversation:
+    """A KV cache that holds exactly `keys`."""
+
+    keys: list[int]
+    cache: list[Any]
+    kind: object
+
+    @property
+    def nbytes(self) -> int:
+        return sum(c.nbytes for c in self.cache)
+
+    def shared(self, keys: list[int]) -> int:
+        """How many of `keys` stand at its beginning."""
+        same = 0
+        for a, b in zip(self.keys, keys, strict=False):
+            if a != b:
+                break
+            same += 1
+        return same
 
 
 class Memory:
-    """Visual tokens by picture content, and the last conversation's KV cache.
+    """Visual tokens by picture content, and the KV caches of recent conversations.
 
     It serves one model at a time and forgets everything when the model changes.
+    `store` is asked for visual tokens before the encoder is.
     """
 
-    def __init__(self, feature_bytes: int = FEATURE_BYTES) -> None:
+    def __init__(
+        self, feature_bytes: int = FEATURE_BYTES, kv_bytes: int = KV_BYTES
+    ) -> None:
         self.feature_bytes = feature_bytes
+        self.kv_bytes = kv_bytes
+        self.store: Store = NO_STORE
         self._features: OrderedDict[str, mx.array] = OrderedDict()
+        self._conversations: list[_Conversation] = []  # the oldest first
         self._model: object = None
-        self.forget()
 
     def serve(self, model: object) -> None:
         """Called before use: what another model computed is dropped."""
@@ -30,9 +85,8 @@ class Memory:
     def forget(self) -> None:
         """Drop everything; to be called when the model's weights have changed."""
         self._features.clear()
-        self._keys: list[int] = []
-        self._kind: object = None
-        self._cache: list[Any] | None = None
+        self._conversations.clear()
+        self.store.forget()
 
     def features(self, key: str, encode: Callable[[], mx.array]) -> mx.array:
         """The visual tokens kept under `key`, computed by `encode` if there are none.
@@ -60,23 +114,27 @@ class Memory:
         the last key is left over: its logits are the answer's first. The cache is
         handed over, not shared: `keep` gives it back.
         """
-        cache, known = self._cache, self._keys
-        self._cache, self._keys = None, []
-        if cache is None or kind != self._kind:
+        best, same = None, 0
+        for kept in reversed(self._conversations):
+            if kept.kind == kind and all(c.is_trimmable() for c in kept.cache):
+                shared = kept.shared(keys[:-1])
+                if shared > same:
+                    best, same = kept, shared
+        # Handing over ends the other conversation. It is not worth that where more is
+        # cut off than shared: two pictures have the words before them in common.
+        if best is None or 2 * same < len(best.keys):
             return make_cache(), 0
-        if not all(c.is_trimmable() for c in cache):
-            return make_cache(), 0
-        same = 0
-        for a, b in zip(known, keys[:-1], strict=False):
-            if a != b:
-                break
-            same += 1
-        if same == 0:
-            return make_cache(), 0
-        for c in cache:
-            c.trim(len(known) - same)
-        return cache, same
+        self._conversations.remove(best)
+        for c in best.cache:
+            c.trim(len(best.keys) - same)
+        return best.cache, same
 
     def keep(self, keys: list[int], cache: list[Any], kind: object = None) -> None:
-        """Remember a cache that holds exactly `keys`."""
-        self._keys, self._cache, self._kind = keys, cache, kind
+        """Remember a cache that holds exactly `keys`.
+
+        The oldest are dropped beyond `kv_bytes`; the newest always stays.
+        """
+        self._conversations.append(_Conversation(keys, cache, kind))
+        kept = self._conversations
+        while len(kept) > 1 and sum(c.nbytes for c in kept) > self.kv_bytes:
+            del kept[0]

@@ -19,6 +19,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from mm15_mlx import fast_cpu
 from mm15_mlx.checkpoint import (
     CONFIG,
     FLOATS,
@@ -93,6 +94,9 @@ def quantize_like(model: nn.Module, stored: Mapping[str, Stored]) -> list[str]:
         else:
             ways[path] = way
     nn.quantize(model, class_predicate=lambda path, _: ways.get(path, False))
+    for module in model.modules():
+        if type(module) is nn.QuantizedLinear:  # nn.quantize makes no class of ours
+            module.__class__ = fast_cpu.QuantizedLinear
     return problems
 
 

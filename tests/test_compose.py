@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,7 +12,18 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
-from composing import TEXT, clip_folder, llama_folder, logits, made, plain_tokenizer
+from composing import (
+    TEXT,
+    VISION,
+    clip_folder,
+    convolution,
+    evaluated,
+    llama_folder,
+    logits,
+    made,
+    plain_tokenizer,
+    write,
+)
 from gguf_files import decoder_tensors, metadata, write_gguf
 from mlx.utils import tree_flatten
 
@@ -23,6 +35,7 @@ from mm15_mlx.convert.gguf import open_gguf
 from mm15_mlx.convert.parts import open_decoder
 from mm15_mlx.convert.rules import apply_rules
 from mm15_mlx.decoder import Decoder
+from mm15_mlx.encoder import Encoder
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -97,6 +110,60 @@ def test_parts_are_the_sources_own(
     assert result.generation_tokens == 3
 
 
+def siglip_folder(folder: Path) -> Encoder:
+    """A SigLIP as transformers saves both towers of it: no class token, a bias at the
+    patches, and its own pixels."""
+    mx.random.seed(5)
+    encoder = Encoder(dataclasses.replace(
+        VISION, class_token=False, patch_bias=True, pre_norm=False,
+        hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6,
+    ))  # fmt: skip
+    encoder.patch_embedding.bias = mx.random.normal((64,))
+    weights = {
+        "logit_scale": mx.ones(1), "logit_bias": mx.ones(1),
+        "text_model.final_layer_norm.weight": mx.ones(4),
+        "vision_model.head.probe": mx.zeros((1, 1, 64)),
+        "vision_model.post_layernorm.weight": mx.ones(64),
+        "vision_model.post_layernorm.bias": mx.zeros(64),
+    }  # fmt: skip
+    for name, array in evaluated(encoder).items():
+        if name == "position_embedding":
+            name = "embeddings.position_embedding.weight"
+        elif name.startswith("patch"):
+            name = f"embeddings.{name}"
+            array = convolution(array) if name.endswith("weight") else array
+        else:
+            name = f"encoder.{name}"
+        weights[f"vision_model.{name}"] = array
+    sizes = {
+        "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 1, "image_size": 56, "patch_size": 14,
+    }  # fmt: skip
+    write(folder, weights, {"model_type": "siglip", "vision_config": sizes}, "mit")
+    return encoder
+
+
+def test_a_siglip_is_composed(
+    cli: Cli, sources: tuple[Path, Path], tmp_path: Path, screen: Path
+) -> None:
+    own = siglip_folder(tmp_path / "siglip")
+    code, said, err = cli(
+        "compose", "--encoder", tmp_path / "siglip", "--decoder", sources[1],
+        "--mlx-path", tmp_path / "out", "--tile-size", "84",
+    )  # fmt: skip
+    assert (code, err) == (0, "") and "licence     permissive" in said
+    model, processor = load(tmp_path / "out")
+    vision = model.config.vision_config
+    assert vision.image_mean == vision.image_std == (0.5,) * 3
+    assert not vision.class_token and vision.patch_bias
+    views = mx.random.normal((2, 84, 84, 3), key=mx.random.key(0))
+    np.testing.assert_allclose(
+        np.array(model.encoder(views)), np.array(own(views)), atol=1e-5
+    )
+    result = generate(model, processor, "Where is it?", [screen], max_tokens=3)
+    assert result.generation_tokens == 3
+
+
 def test_seeds(sources: tuple[Path, Path], tmp_path: Path) -> None:
     read = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -104,6 +171,18 @@ def test_seeds(sources: tuple[Path, Path], tmp_path: Path) -> None:
         weights = mx.load(str(tmp_path / name / "model.safetensors"))
         read.append(np.array(weights["connector.pos_emb"]))
     assert np.array_equal(read[0], read[1]) and not np.array_equal(read[0], read[2])
+
+
+def test_a_failed_proof_leaves_nothing(
+    sources: tuple[Path, Path], tmp_path: Path
+) -> None:
+    held = mx.load(str(sources[1] / "model.safetensors"))
+    held["model.norm.weight"] = mx.full(64, float("nan"))
+    bad = Path(shutil.copytree(sources[1], tmp_path / "llama"))
+    mx.save_safetensors(str(bad / "model.safetensors"), held)
+    with pytest.raises(UserError, match="numbers that are not finite; .* Nothing is"):
+        made(sources[0], bad, tmp_path / "models" / "out")
+    assert not list((tmp_path / "models").iterdir())
 
 
 def test_a_dry_run_writes_nothing(

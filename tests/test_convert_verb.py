@@ -1,6 +1,9 @@
 """The verb `convert`: its mistakes, its plan, the licence, the proof."""
 
+import importlib.abc
 import json
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from checkpoints import CONFIG, HONEYBEE, TOWER, as_honeybee, shapes, tensors, w
 
 from mm15_mlx import load
 from mm15_mlx.config import ConfigError, UserError
-from mm15_mlx.convert import run
+from mm15_mlx.convert import run, verify
 from mm15_mlx.convert.rules import RulesError
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -38,7 +41,7 @@ def test_types_and_modes_that_are_not_to_be_had() -> None:
             UserError, match=f"--q-bits {bits} with --q-group-size {group}"
         ):
             run.quantisation(bits, group, "affine")
-    assert run.quantisation(4, 64, "nvfp4").group_size == 16
+    assert run.quantisation(None, None, "nvfp4").group_size == 16
 
 
 def test_no_tokenizer(tmp_path: Path) -> None:
@@ -142,6 +145,67 @@ def test_ferret_ui_is_for_research_whoever_copied_it(
     assert dropped in said
 
 
+# --- --verify: what is refused before anything is converted --------------------------
+
+
+def test_a_layout_that_transformers_does_not_load(
+    source: Path, tmp_path: Path, cli: Cli
+) -> None:
+    words = ("convert", "--hf-path", source, "--mlx-path", tmp_path / "out", "--verify")
+    for kind in ("llava_llama", "llava"):  # the original code's first name is theirs
+        write(source, CONFIG | {"model_type": kind})
+        status, out, err = cli(*words)
+        assert status == 2 and not out and not (tmp_path / "out").exists()
+        assert f"transformers does not load model_type '{kind}' in this layout" in err
+        assert "only idefics3, smolvlm, llava, llava_next, internvl as it saves" in err
+
+
+@pytest.mark.parametrize("missing", ["torch", "transformers"])
+def test_a_comparison_needs_torch_and_transformers(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "idefics3"}')
+    for name in ("torch", "transformers"):  # neither is imported by this suite
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.delitem(sys.modules, missing)
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+    expected = (
+        f"--verify needs {missing}, which is not installed; run pip install torch "
+        "transformers, or leave the flag out"
+    )
+    with pytest.raises(UserError, match=expected):
+        verify.find_reference(tmp_path, False)
+
+
+def test_a_comparison_of_packed_weights(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "idefics3"}')
+    expected = "-q changes them; convert without -q, then use mm15-mlx quantize"
+    with pytest.raises(UserError, match=expected):
+        verify.find_reference(tmp_path, True)
+
+
+def test_a_transformers_that_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "idefics3"}')
+    for name in ("torch", "transformers"):  # as one that is too old
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    expected = (
+        "--verify needs Idefics3ForConditionalGeneration of transformers, which cannot "
+        "be imported: .*; install torch and transformers anew"
+    )
+    with pytest.raises(UserError, match=expected):
+        verify.find_reference(tmp_path, False)
+
+
+class Absent(importlib.abc.MetaPathFinder):
+    """Finds torch and transformers nowhere."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        if name in ("torch", "transformers"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 # --- the verb -----------------------------------------------------------------------
 
 
@@ -149,7 +213,8 @@ def test_help_names_every_flag(cli: Cli) -> None:
     status, out, err = cli("convert", "--help")
     assert status == 0 and not err
     for flag in ("hf-path", "mlx-path", "quantize", "q-bits", "q-group-size", "q-mode",
-                 "dtype", "revision", "dry-run", "force"):  # fmt: skip
+                 "dtype", "revision", "vision-tower", "verify", "upload-repo",
+                 "dry-run", "force"):  # fmt: skip
         assert f"--{flag}" in out
 
 

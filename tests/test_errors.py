@@ -15,7 +15,7 @@ Cli = Callable[..., tuple[int, str, str]]
     [
         (["gnerate"], "No such command 'gnerate'"),
         (["generate", "-p", "x", "--imge", "a"], "No such option: --imge"),
-        (["generate"], "Missing option '--prompt' / '-p'."),
+        (["generate"], "Invalid value for '--prompt': give it, or --input"),
         (["generate", "-p", "x", "stray"], "Got unexpected extra argument"),
         (["generate", "-p", "x", "--temp", "hot"], "Invalid value for '--temp': "),
         (

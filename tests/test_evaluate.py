@@ -168,13 +168,13 @@ def test_a_model_is_asked_for_its_list_as_the_verb_asks(
     model, processor = load(str(ui_folder))
     asked = []
 
-    def said(model: object, processor: object, prompt: str, **options: object):
-        asked.append((prompt, options["max_tokens"]))
+    def said(model: object, processor: object, questions: list, *rest: object):
+        asked.extend((q.prompt, q.max_tokens) for q in questions)
         shown = [SimpleNamespace(picture=SimpleNamespace(size=(40, 60)))]
         text = 'button "Save" [0, 0, 500, 500]\nsong "x" [1, 1, 2, 2]'
-        return SimpleNamespace(text=text, boxes=[], images=shown)
+        return [SimpleNamespace(text=text, boxes=[], images=shown)]
 
-    monkeypatch.setattr("mm15_mlx.evaluate.generate", said)
+    monkeypatch.setattr("mm15_mlx.evaluate.answer_together", said)
     elements = [{"type": "button", "text": "Save", "box": [0, 0, 20, 30]}]
     row = {"id": "1", "image": str(picture), "task": "widgets", "elements": elements}
     (done,) = predictions(model, processor, [row])

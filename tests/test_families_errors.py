@@ -44,7 +44,7 @@ def test_an_unknown_family_and_a_nameless_one(tmp_path: Path) -> None:
     for kind in (None, ["llava"]):
         with pytest.raises(ConfigError, match="has model_type .*, not a family's name"):
             recognised(tmp_path, {"model_type": kind})
-    for kind in ("bert", "mm15"):
+    for kind in ("bert", "resnet"):
         with pytest.raises(ConfigError) as caught:
             recognised(tmp_path, {"model_type": kind})
         assert f"has model_type {kind!r}; families that" in str(caught.value)

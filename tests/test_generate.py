@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import pytest
+from decoding import QUESTION, N, naive
 from PIL import Image
 
 from mm15_mlx import generate, load, stream_generate
@@ -17,52 +17,6 @@ from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor
 from mm15_mlx.tokenizer import TOKENIZER_FILE, Tokenizer
 from mm15_mlx.weights import save_model
-
-QUESTION = "What is on this screen?"
-N = 12
-
-
-@pytest.fixture
-def counted(ui: tuple[MM15, Processor], monkeypatch: pytest.MonkeyPatch) -> "Counter":
-    """Counts the views that are encoded and the tokens that the decoder reads."""
-    model, _ = ui
-    return Counter(model, monkeypatch)
-
-
-class Counter:
-    def __init__(self, model: MM15, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.views: list[int] = []
-        self.reads: list[int] = []
-        encode, decoder = MM15.encode_image, type(model.decoder).__call__
-
-        def encode_image(model: MM15, pixels: mx.array) -> mx.array:
-            self.views.append(pixels.shape[0])
-            return encode(model, pixels)
-
-        def read(decoder_: Any, inputs: mx.array, *rest: Any) -> mx.array:
-            self.reads.append(inputs.shape[1])
-            return decoder(decoder_, inputs, *rest)
-
-        monkeypatch.setattr(MM15, "encode_image", encode_image)
-        monkeypatch.setattr(type(model.decoder), "__call__", read)
-
-    def clear(self) -> None:
-        self.views.clear()
-        self.reads.clear()
-
-
-def naive(model: MM15, processor: Processor, prompt: Any, images: list) -> list[int]:
-    """Greedy decoding without any cache: the yardstick."""
-    inputs = processor(prompt, images=images)
-    ids, tokens = inputs["input_ids"], []
-    for _ in range(N):
-        logits = model(ids, inputs.get("pixel_values"))
-        tokens.append(int(mx.argmax(logits[0, -1]).item()))
-        if tokens[-1] == processor.encoder.end_id:
-            break
-        ids = mx.concatenate([ids, mx.array([[tokens[-1]]])], axis=1)
-    return tokens
-
 
 # --- the same tokens by every road ---------------------------------------------------
 
@@ -96,104 +50,6 @@ def test_several_pictures(
     expected = naive(model, processor, QUESTION, images)
     result = generate(model, processor, QUESTION, images=images, max_tokens=N)
     assert result.tokens == expected
-
-
-# --- what a second question need not pay -------------------------------------------
-
-
-def test_a_second_question_reads_only_its_own_words(
-    ui: tuple[MM15, Processor], counted: Counter, screen: Path
-) -> None:
-    model, processor = ui
-    second = "Where is the button?"
-    fresh = naive(model, processor, second, [screen])
-    counted.clear()
-    first = generate(model, processor, QUESTION, images=[screen], max_tokens=N)
-    assert sum(counted.views) == 5
-    counted.clear()
-    again = generate(model, processor, second, images=[screen], max_tokens=N)
-    assert counted.views == [], "nothing is encoded"
-    new = processor.prepare(second, [screen]).ids
-    old = processor.prepare(QUESTION, [screen]).ids
-    same = next(i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
-    assert counted.reads[0] == len(new) - same < 20
-    assert again.tokens == fresh and again.timings.encode_s == 0
-    assert again.prompt_tokens == len(new) and first.image_tokens == again.image_tokens
-
-
-def test_a_second_turn_reads_only_its_own_words(
-    ui: tuple[MM15, Processor], counted: Counter, screen: Path
-) -> None:
-    model, processor = ui
-    turns: list[dict[str, Any]] = [{"role": "user", "content": QUESTION}]
-    generate(model, processor, turns, images=[screen], max_tokens=N)
-    turns += [
-        {"role": "assistant", "content": "a list of icons"},
-        {"role": "user", "content": "Where?"},
-    ]
-    counted.clear()
-    result = generate(model, processor, turns, images=[screen], max_tokens=N)
-    assert counted.views == [] and counted.reads[0] < 30
-    assert result.tokens == naive(model, processor, turns, [screen])
-
-
-def test_the_same_question_again(
-    ui: tuple[MM15, Processor], counted: Counter, screen: Path
-) -> None:
-    model, processor = ui
-    first = generate(model, processor, QUESTION, images=[screen], max_tokens=N)
-    counted.clear()
-    again = generate(model, processor, QUESTION, images=[screen], max_tokens=N)
-    assert again.tokens == first.tokens
-    assert counted.views == [] and counted.reads[0] == 1
-
-
-def test_another_picture_of_the_same_size_is_another(
-    ui: tuple[MM15, Processor], counted: Counter, screen: Path
-) -> None:
-    model, processor = ui
-    other = Image.effect_mandelbrot((120, 200), (-2, -1, 1, 1), 50).convert("RGB")
-    fresh = naive(model, processor, QUESTION, [other])
-    first = generate(model, processor, QUESTION, images=[screen], max_tokens=N)
-    counted.clear()
-    second = generate(model, processor, QUESTION, images=[other], max_tokens=N)
-    assert sum(counted.views) == 5 and second.tokens == fresh != first.tokens
-
-
-def test_a_picture_seen_before_the_last_is_not_encoded_again(
-    ui: tuple[MM15, Processor], counted: Counter, screen: Path
-) -> None:
-    model, processor = ui
-    other = Image.new("RGB", (80, 80), "red")
-    for picture in (screen, other):
-        generate(model, processor, QUESTION, images=[picture], max_tokens=2)
-    counted.clear()
-    result = generate(model, processor, QUESTION, images=[screen], max_tokens=N)
-    assert counted.views == [] and counted.reads[0] > 80
-    assert result.tokens == naive(model, processor, QUESTION, [screen])
-
-
-def test_a_stream_that_is_left_harms_nothing(
-    ui: tuple[MM15, Processor], screen: Path
-) -> None:
-    model, processor = ui
-    expected = naive(model, processor, QUESTION, [screen])
-    for response in stream_generate(model, processor, QUESTION, [screen]):
-        if response.generation_tokens == 3:
-            break
-    result = generate(model, processor, QUESTION, images=[screen], max_tokens=N)
-    assert result.tokens == expected
-
-
-def test_a_stream_is_kept_once_its_last_piece_is_out(
-    ui: tuple[MM15, Processor], counted: Counter, screen: Path
-) -> None:
-    model, processor = ui
-    stream = stream_generate(model, processor, QUESTION, [screen], max_tokens=2)
-    next(stream), next(stream)
-    counted.clear()
-    generate(model, processor, QUESTION, images=[screen], max_tokens=2)
-    assert counted.reads[0] == 1
 
 
 def test_two_models_live_in_one_process(
@@ -324,7 +180,10 @@ def test_a_quantised_cache(ui: tuple[MM15, Processor], screen: Path, bits: int) 
 
     plain = answer()
     first = answer(**packed)
-    assert type(processor.memory._cache[0]).__name__ == "QuantizedKVCache"
+    assert (
+        type(processor.memory._conversations[-1].cache[0]).__name__
+        == "QuantizedKVCache"
+    )
     assert answer(**packed) == first, "resumed from its own cache"
     assert answer() == plain, "never resumed from a packed one"
     if bits == 8:

@@ -16,10 +16,11 @@ CODE = ("mm15_mlx", "convert", "apps", "tests", "benchmarks")
 # The reading order. A file here imports only from files before it; modules that are not
 # named are helpers of the later ones and come after `load`.
 ORDER = (
-    "blas input_config rope config templates grids tiling fast_cpu encoder connector "
-    "decoder mm15 tokenizer prompt grounding images memory processor generate "
-    "checkpoint weights load ui evaluate info answers cli_convert "
-    "cli"
+    "blas input_config rope config templates grids tiling fast_cpu encoder "
+    "connector decoder mm15 tokenizer prompt grounding images memory processor "
+    "generate batch checkpoint features weights quantize load ui outputs evaluate "
+    "drift shrink info chips costs calibrate plan bench answers rows "
+    "cli_convert cli_quantize cli_measure cli"
 ).split()
 LAST = ("cli", "__main__")
 MAX_COLUMNS, MAX_LINES = 88, 400

@@ -133,7 +133,7 @@ def test_quantisation_is_read_from_the_file(
     assert {k: getattr(layer, k) for k in way} == way
     assert model.decoder.layers[1].mlp.gate_proj.bits == 8
     assert isinstance(model.decoder.layers[2].mlp.gate_proj, nn.Linear)
-    assert mx.array_equal(model(IDS, PIXELS), tiny_model(IDS, PIXELS)).item()
+    assert mx.allclose(model(IDS, PIXELS), tiny_model(IDS, PIXELS), atol=1e-4)
 
 
 def test_quantised_embedding_and_half_scales(

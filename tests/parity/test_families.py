@@ -45,17 +45,24 @@ def nchw(views: mx.array) -> torch.Tensor:
     return torch.from_numpy(np.array(views).transpose(0, 3, 1, 2).copy())
 
 
-def idefics3(image_id: int) -> tuple[Any, dict, Inputs]:
-    config = transformers.Idefics3Config(
-        vision_config=VISION, text_config=TEXT, scale_factor=2,
-        image_token_id=image_id, pad_token_id=0, tie_word_embeddings=False,
+def idefics3(
+    image_id: int, name: str = "Idefics3", vocabulary: int = TEXT["vocab_size"]
+) -> tuple[Any, dict, Inputs]:
+    config = getattr(transformers, f"{name}Config")(
+        vision_config=VISION, text_config=TEXT | {"vocab_size": vocabulary},
+        scale_factor=2, image_token_id=image_id, pad_token_id=0,
+        tie_word_embeddings=False,
     )  # fmt: skip
-    model = transformers.Idefics3ForConditionalGeneration(config)
+    model = getattr(transformers, f"{name}ForConditionalGeneration")(config)
     pixels = {
         "size": {"longest_edge": 168}, "max_image_size": {"longest_edge": 56},
         "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
     }  # fmt: skip
     return model, pixels, lambda v, _: {"pixel_values": nchw(v)[None]}
+
+
+def smolvlm(image_id: int) -> tuple[Any, dict, Inputs]:
+    return idefics3(image_id, "SmolVLM")
 
 
 def llava(image_id: int) -> tuple[Any, dict, Inputs]:
@@ -95,9 +102,34 @@ def internvl(image_id: int) -> tuple[Any, dict, Inputs]:
 
 
 MODELS = {
-    "idefics3": (idefics3, "smolvlm"), "llava": (llava, "llava_v1"),
-    "llava_next": (llava_next, "llava_v1"), "internvl": (internvl, "internvl2_5"),
+    "idefics3": (idefics3, "smolvlm"), "smolvlm": (smolvlm, "smolvlm"),
+    "llava": (llava, "llava_v1"), "llava_next": (llava_next, "llava_v1"),
+    "internvl": (internvl, "internvl2_5"),
 }  # fmt: skip
+
+
+def saved(
+    kind: str, folder: Path, more: frozenset[str] = frozenset(), **how: Any
+) -> tuple[Any, Inputs]:
+    """A random reference of a family, saved with a tokenizer that has `more` tokens;
+    and what it is called with."""
+    build, template = MODELS[kind]
+    prompt = TEMPLATES[template]
+    token = "<image>" if "llava" in kind else prompt.image_token
+    names = {token, *prompt.stop, "<s>", "</s>", "<|im_start|>", *more}
+    names |= {"<fake_token_around_image>", "<global-img>", "<img>", "</img>"}
+    names |= {f"<row_{i}_col_{j}>" for i in range(1, 7) for j in range(1, 7)}
+    tokenizer = trained(sorted(names))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        model, pixels, inputs = build(tokenizer.token_to_id(token), **how)
+        randomise(model)
+    model.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    if pixels:
+        (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    return model, inputs
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
@@ -105,23 +137,8 @@ def family(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Any, Path, Inputs]:
     """Name, reference, source folder, and what the reference is called with."""
-    build, template = MODELS[request.param]
-    prompt = TEMPLATES[template]
-    token = "<image>" if "llava" in request.param else prompt.image_token
-    names = {token, *prompt.stop, "<s>", "</s>", "<|im_start|>"}
-    names |= {"<fake_token_around_image>", "<global-img>", "<img>", "</img>"}
-    names |= {f"<row_{i}_col_{j}>" for i in range(1, 7) for j in range(1, 7)}
-    tokenizer = trained(sorted(names))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        model, pixels, inputs = build(tokenizer.token_to_id(token))
-        randomise(model)
     folder = tmp_path_factory.mktemp(request.param)
-    model.save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    if pixels:
-        (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    model, inputs = saved(request.param, folder)
     return request.param, model, folder, inputs
 
 

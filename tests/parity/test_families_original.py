@@ -178,8 +178,8 @@ FLAT_MODELS: dict[str, tuple[str, str, dict[str, Any], bool]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FLAT_MODELS)
-def test_llava_and_ferret_ui(name: str, tmp_path: Path, compare: Compare) -> None:
+def flat(name: str, folder: Path) -> tuple[Path, Reference, torch.Tensor | None]:
+    """A source of `FLAT_MODELS`, its reference, and the newline if it has one."""
     kind, decoder, settings, as_bin = FLAT_MODELS[name]
     reference = randomise(Reference(decoder, mlp(CLIP["hidden_size"])))
     tensors = reference.renamed(
@@ -192,9 +192,14 @@ def test_llava_and_ferret_ui(name: str, tmp_path: Path, compare: Compare) -> Non
     if kind.startswith("ferret"):
         tensors["model.region_geo_sampler.dim_projector.weight"] = torch.ones(4, 4)
     config = reference.decoder.config.to_dict() | FLAT | settings
-    source = written(
-        tmp_path / "source", config | {"model_type": kind}, tensors, as_bin
-    )
+    source = written(folder, config | {"model_type": kind}, tensors, as_bin)
+    return source, reference, newline
+
+
+@pytest.mark.parametrize("name", FLAT_MODELS)
+def test_llava_and_ferret_ui(name: str, tmp_path: Path, compare: Compare) -> None:
+    kind, decoder, settings, _ = FLAT_MODELS[name]
+    source, reference, newline = flat(name, tmp_path / "source")
     said, model, processor = converted(source, tmp_path / "out")
     assert said[0] == f"family      {kind}"
     assert ("licence     research-only (research use only)" in said) == (
@@ -222,8 +227,7 @@ ABSTRACTOR = {
 SEEN = {"encoder_type": "openai.clip", "image_size": 224, "hidden_size": 128}
 
 
-@pytest.mark.parametrize("old", [True, False])
-def test_honeybee(old: bool, tmp_path: Path, compare: Compare) -> None:
+def bee(old: bool, folder: Path) -> tuple[Path, Reference]:
     """The first release: other names, a row for the class token, a .bin; and Llama's
     own configuration left out."""
     text = {
@@ -249,7 +253,12 @@ def test_honeybee(old: bool, tmp_path: Path, compare: Compare) -> None:
         config |= {"model_type": "honeybee"}
         config |= {"projector_config": ABSTRACTOR | {"num_query_tokens": 144}}
         config |= {"text_config": reference.decoder.config.to_dict()}
-    source = written(tmp_path / "source", config, tensors, as_bin=old)
+    return written(folder, config, tensors, as_bin=old), reference
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_honeybee(old: bool, tmp_path: Path, compare: Compare) -> None:
+    source, reference = bee(old, tmp_path / "source")
     said, model, processor = converted(source, tmp_path / "out")
     assert "licence     non-commercial (cc-by-nc-4.0)" in said
     image = model.config.prompt.image_token_id
@@ -259,7 +268,8 @@ def test_honeybee(old: bool, tmp_path: Path, compare: Compare) -> None:
     ) -> torch.Tensor:
         return reference.logits(ids, reference.visual(views, -1)[0], image)
 
-    agree(compare, f"honeybee, {config['model_type']}", model, processor, theirs)
+    name = "mllm" if old else "honeybee"
+    agree(compare, f"honeybee, {name}", model, processor, theirs)
 
 
 INTERNVL = (
@@ -278,8 +288,7 @@ INTERNVL = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("decoder", ["phi3", "qwen2"])
-def test_internvl_chat(decoder: str, tmp_path: Path, compare: Compare) -> None:
+def chat(decoder: str, folder: Path) -> tuple[Path, Any]:
     """OS-Atlas-4B is InternVL 2 with Phi-3, at most six tiles and a template's name."""
     text = TEXT | {"model_type": decoder}
     reference = randomise(transformers.InternVLForConditionalGeneration(
@@ -304,7 +313,12 @@ def test_internvl_chat(decoder: str, tmp_path: Path, compare: Compare) -> None:
         "max_dynamic_patch": 6, "llm_config": reference.config.text_config.to_dict(),
         "vision_config": VISION | {"model_type": "intern_vit_6b", "qkv_bias": True},
     }  # fmt: skip
-    source = written(tmp_path / "source", config, tensors)
+    return written(folder, config, tensors), reference
+
+
+@pytest.mark.parametrize("decoder", ["phi3", "qwen2"])
+def test_internvl_chat(decoder: str, tmp_path: Path, compare: Compare) -> None:
+    source, reference = chat(decoder, tmp_path / "source")
     _, model, processor = converted(source, tmp_path / "out")
     assert model.config.tiling.n_max == 6 and model.config.coordinates.range == 1000
     image = model.config.prompt.image_token_id

@@ -1,0 +1,193 @@
+"""Bits against size, speed, memory, drift and UI metrics, as a table and a plot.
+
+For every recipe a folder is made with `mm15-mlx quantize`; its drift, and its metrics
+where `--data` is given, are those of its report. First token (from the process start),
+tokens per second and MLX's peak memory are medians of fresh processes that ask for the
+list of widgets. The table is markdown; after it comes one JSON line for every row.
+`--plot` needs matplotlib (extra: pretrain).
+
+Run: python benchmarks/quantization.py --data benchmarks/data/kits.jsonl --limit 60
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mm15_mlx import __version__
+from mm15_mlx.load import find_model
+from mm15_mlx.quantize import Wanted
+from mm15_mlx.shrink import floating_source, run
+
+PROBE = """
+import sys, time
+from mm15_mlx import load, stream_generate
+from mm15_mlx.ui import WIDGETS_PROMPT
+model, processor = load(sys.argv[1])
+first = None
+for r in stream_generate(
+    model, processor, WIDGETS_PROMPT, images=[sys.argv[2]], max_tokens=100
+):
+    first = first or time.time()
+print(first, r.generation_tps, r.peak_memory)
+"""
+SEEING = ("encoder", "connector")
+TEXT = ("decoder", "embedding", "head")
+# Columns of metrics: tasks, and the metric of each; means weighed by number of tasks.
+COLUMNS = {
+    "find acc@0.5": (("find_text", "find_icon", "find_widget"), "acc@0.5"),
+    "ocr edit": (("ocr",), "edit_similarity"),
+    "class acc": (("widget_class", "icon_class", "tappable"), "accuracy"),
+    "widgets recall": (("widgets",), "recall@0.5"),
+}
+
+
+def recipes(bits: list[int], target: float | None) -> dict[str, Wanted]:
+    """What is measured, by name: the decoder alone, all text, everything, a target."""
+    found = {}
+    for b in bits:
+        found[f"decoder {b}"] = Wanted(b)
+    for b in bits:
+        parts = dict.fromkeys((*SEEING, "embedding", "head"), b)
+        found[f"all {b}"] = Wanted(b, part_bits=parts)
+    if 4 in bits:
+        parts = dict.fromkeys(SEEING, 8)
+        found["text 4, seeing 8"] = Wanted(
+            4, part_bits={**parts, "embedding": 4, "head": 4}
+        )
+    if target is not None:
+        found[f"target {target:g}, seeing 8"] = Wanted(
+            part_bits=dict.fromkeys(SEEING, 8), target_bpw=target
+        )
+    return found
+
+
+def timed(folder: Path, image: str, trials: int) -> dict[str, float]:
+    """Medians over fresh processes, after one that warms the disk cache."""
+    command = [sys.executable, "-c", PROBE, str(folder), image]
+    runs = []
+    for _ in range(trials + 1):
+        begin = time.time()  # both processes read the same clock
+        out = subprocess.run(command, check=True, capture_output=True, text=True)
+        first, speed, memory = map(float, out.stdout.split())
+        runs.append((first - begin, speed, memory * 1e3))
+    names = ("first_token_s", "tokens_per_s", "peak_mb")
+    columns = zip(*runs[1:], strict=True)
+    return {
+        name: round(statistics.median(values), 3)
+        for name, values in zip(names, columns, strict=True)
+    }
+
+
+def metric_means(metrics: dict[str, Any], key: str) -> dict[str, float]:
+    """The columns' means; `key` is `before` or `after` of the report."""
+    found = {}
+    for column, (tasks, metric) in COLUMNS.items():
+        pairs = [
+            (metrics[t][metric][key], metrics[t]["n"]) for t in tasks if t in metrics
+        ]
+        if pairs:
+            total = sum(n for _, n in pairs)
+            found[column] = round(sum(v * n for v, n in pairs) / total, 4)
+    return found
+
+
+def row(name: str, report: dict[str, Any], timing: dict[str, float]) -> dict[str, Any]:
+    drift = report["drift"]
+    return {
+        "name": name,
+        "mb": round(report["bytes_after"] / 1e6, 2),
+        "quantized_bpw": report["quantized_bpw"],
+        **timing,
+        "kl": float(f"{drift['kl_mean']:.3g}"),
+        "same_token": round(drift["same_token"], 4),
+        **metric_means(report.get("metrics", {}), "after"),
+    }
+
+
+def source_row(
+    name: str, folder: Path, timing: dict[str, float], metrics: dict[str, Any]
+) -> dict[str, Any]:
+    nbytes = sum(s.nbytes for s in floating_source(folder).values())
+    return {
+        "name": name, "mb": round(nbytes / 1e6, 2), "quantized_bpw": 0, **timing,
+        "kl": 0.0, "same_token": 1.0, **metric_means(metrics, "before"),
+    }  # fmt: skip
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as markdown."""
+    keys = list(rows[0])
+    lines = ["| " + " | ".join(keys) + " |", "|---" * len(keys) + "|"]
+    lines += ["| " + " | ".join(str(r.get(k, "–")) for k in keys) + " |" for r in rows]
+    return "\n".join(lines)
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Drift over size, a point for every recipe."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), constrained_layout=True)
+    packed = [r for r in rows if r["kl"] > 0]
+    for group, marker in (("decoder", "o"), ("all", "s"), ("te", "^"), ("ta", "*")):
+        mine = [r for r in packed if r["name"].startswith(group)]
+        axes.plot([r["mb"] for r in mine], [r["kl"] for r in mine], marker + "-")
+        for r in mine:
+            axes.annotate(r["name"], (r["mb"], r["kl"]), fontsize=8,
+                          xytext=(4, 4), textcoords="offset points")  # fmt: skip
+    axes.set_yscale("log")
+    axes.margins(x=0.12)  # room for the names
+    axes.set_xlabel("weights, MB")
+    axes.set_ylabel("KL(source ‖ quantised), nats per answer token")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="nano-ui")
+    parser.add_argument("--image", default="examples/settings.png")
+    parser.add_argument("--bits", type=int, nargs="+", default=[8, 6, 5, 4])
+    parser.add_argument("--target-bpw", type=float, default=4.5)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--plot", type=Path)
+    args = parser.parse_args()
+    folder = find_model(args.model)
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, wanted in recipes(args.bits, args.target_bpw).items():
+            print(f"--- {name}", file=sys.stderr, flush=True)
+            target = Path(scratch) / "model"
+            report = run(args.model, target, wanted, args.data, args.limit, force=True)
+            if not rows:
+                timing = timed(folder, args.image, args.trials)
+                metrics = report.get("metrics", {})
+                rows.append(source_row("source", folder, timing, metrics))
+            rows.append(row(name, report, timed(target, args.image, args.trials)))
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    print(table(rows), end="\n\n")
+    about = {
+        "model": args.model, "data": str(args.data), "limit": args.limit,
+        "trials": args.trials, "machine": platform.processor() or platform.machine(),
+        "mlx": version("mlx"), "mm15-mlx": __version__,
+    }  # fmt: skip
+    for r in rows:
+        print(json.dumps(about | r))
+    if args.plot:
+        plot(rows, args.plot)
+
+
+if __name__ == "__main__":
+    main()
