@@ -19,18 +19,16 @@ import numpy as np
 
 from mm15_mlx import fast_cpu
 from mm15_mlx.decoder import KVCache, Mask
+from mm15_mlx.decoding import Options, make_sampler, prefill
 from mm15_mlx.generate import (
     Answer,
     GenerationResponse,
-    Options,
     Result,
     Timings,
     collect,
     content_keys,
     decode,
     embed_prompt,
-    make_sampler,
-    prefill,
 )
 from mm15_mlx.images import ImageLike
 from mm15_mlx.mm15 import MM15

@@ -25,7 +25,8 @@ from PIL import Image, ImageDraw
 from mm15_mlx import __version__, blas, calibrate, costs
 from mm15_mlx.batch import Question, answer_together
 from mm15_mlx.config import ModelConfig
-from mm15_mlx.generate import Options, decode
+from mm15_mlx.decoding import Options
+from mm15_mlx.generate import decode
 from mm15_mlx.images import Picture, load_picture
 from mm15_mlx.load import find_model, load_processor
 from mm15_mlx.mm15 import MM15

@@ -15,6 +15,7 @@ from typing import Any
 from mm15_mlx.config import ConfigError, ModelConfig, UserError
 
 CONFIG = "config.json"
+CARD = "README.md"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FLOATS = {"F32", "F16", "BF16"}  # what MLX computes in
@@ -233,3 +234,15 @@ def _check_index(
             f"{path} and the weight files disagree; fetch the model again:"
             + listed(problems)
         )
+
+
+def other_files(folder: Path) -> dict[str, bytes]:
+    """What lies beside the weights: tokenizer, licence. Cards are written anew."""
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+        and path.name not in (CONFIG, INDEX, CARD)
+        and path.suffix != ".safetensors"
+        and not path.name.startswith(".")
+    }

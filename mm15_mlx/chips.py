@@ -2,13 +2,13 @@
 
 What this file is: a table. What it is not: measurements; nothing here was run on a Mac.
 
-Bandwidth, GPU cores and memory are Apple's (newsroom and the technical specifications
-of the Macs, 2020 to 2026). Apple gives operations per second for two chips only, 2.6
-and 3.6 TFLOPS for M1 and M2; they are cores × 128 lanes × 2 × clock, and so are all
-others here, with the clocks that are read out of the devices (third parties: the tables
-of MacRumors' forum and hmc-tech.com). Half and single precision are equally fast. An M5
-has matrix units beside the lanes: "over 4x the peak GPU compute for AI" of an M4 with
-as many cores (Apple, October 2025 and March 2026).
+Bandwidth, GPU cores and memory are those of Apple's newsroom and technical
+specifications (2020 to 2026), not yet compared with them line by line. Apple gives
+operations per second for two chips only, 2.6 and 3.6 TFLOPS for M1 and M2; they are
+cores × 128 lanes × 2 × clock, and so are all others here, with clocks that third
+parties give (MacRumors' forum, hmc-tech.com). Half and single precision are equally
+fast. An M5 has matrix units beside the lanes: "over 4x the peak GPU compute for AI" of
+an M4 with as many cores (Apple, October 2025 and March 2026).
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from mm15_mlx.config import UserError
 # What a Mac lets the GPU use of its memory: MLX's recommended working set is about
 # that; `sudo sysctl iogpu.wired_limit_mb=N` raises it.
 GPU_SHARE = 0.75
-# Of the peak, what is reached. Not measured by us: llama.cpp's table of Apple chips
-# (its discussion 4167: LLaMA-7B, prompts and tokens per second over FLOP and bytes) has
-# 0.6 to 0.75 for prompts, 0.45 to 0.85 for tokens.
+# Of the peak, what is reached: our assumption, measured by nobody here. The public
+# table to check it against is llama.cpp's discussion 4167 (LLaMA-7B on Apple chips).
 COMPUTE, BANDWIDTH = 0.6, 0.6
 LAYER_S = 50e-6  # a layer's kernels cost at least this per token (our assumption)
+# Third parties' for M1 to M4 (M4: 1.47 to 1.68 are found); that of M5 is M4's, assumed.
 _CLOCKS = {"m1": 1.296, "m2": 1.398, "m3": 1.398, "m4": 1.578, "m5": 1.578}  # GHz
 _MATRIX = {"m5": 4.0}  # times the lanes
 

@@ -54,6 +54,9 @@ CacheDir = Annotated[
     Path | None, typer.Option("--cache-dir", help="Keep pictures' visual tokens here.")
 ]
 CacheGb = Annotated[float, typer.Option("--cache-gb", help="And at most so much.")]
+Adapters = Annotated[
+    Path | None, typer.Option("--adapter-path", help="What `train` wrote.")
+]
 PrefillStep = Annotated[int, typer.Option("--prefill-step-size")]
 
 
@@ -98,8 +101,12 @@ def generate(
     kv_group_size: KvGroup = 64,
     quantized_kv_start: KvStart = 5000,
     prefill_step_size: PrefillStep = 2048,
+    lookup: Annotated[
+        int, typer.Option(help="Tokens guessed at a time from text so far; 0: none.")
+    ] = 0,
     cache_dir: CacheDir = None,
     cache_gb: CacheGb = 1.0,
+    adapter_path: Adapters = None,
 ) -> None:
     """Ask about pictures."""
     from mm15_mlx import answers
@@ -111,19 +118,21 @@ def generate(
     options = {
         "max_tokens": max_tokens, "temp": temp, "top_p": top_p, "min_p": min_p,
         "top_k": top_k, "seed": seed, "prefill_step_size": prefill_step_size,
-        **_kv(kv_bits, kv_group_size, quantized_kv_start),
+        "lookup": lookup, **_kv(kv_bits, kv_group_size, quantized_kv_start),
     }  # fmt: skip
     store = answers.feature_store(cache_dir, cache_gb)
     if input:
         from mm15_mlx import rows
 
-        rows.only({"--image": image, "--shot": shot, "--draw": draw})
-        session = answers.Session(model, _started(), options, store)
+        rows.only(
+            {"--image": image, "--shot": shot, "--draw": draw, "--lookup": lookup}
+        )
+        session = answers.Session(model, _started(), options, store, adapter_path)
         return rows.run(session, input, output, system_prompt, force, scale)
     if output:
         raise typer.BadParameter("is for --input", param_hint="'--output'")
     messages = answers.conversation(prompt, image or [], shot or [], system_prompt)
-    session = answers.Session(model, _started(), options, store)
+    session = answers.Session(model, _started(), options, store, adapter_path)
     target = answers.drawing_target(draw, force, bool(image))
     result = session.answer(messages, [], stream=not json)
     answers.finish(result, session, json=json, target=target, scale=scale)
@@ -143,6 +152,7 @@ def ground(
     quantized_kv_start: KvStart = 5000,
     cache_dir: CacheDir = None,
     cache_gb: CacheGb = 1.0,
+    adapter_path: Adapters = None,
 ) -> None:
     """Find things: phrases → boxes."""
     from mm15_mlx import answers
@@ -150,7 +160,7 @@ def ground(
     picture = _one(image)
     store = answers.feature_store(cache_dir, cache_gb)
     options = {"max_tokens": 64, **_kv(kv_bits, kv_group_size, quantized_kv_start)}
-    session = answers.Session(model, _started(), options, store)
+    session = answers.Session(model, _started(), options, store, adapter_path)
     target = answers.drawing_target(draw, force, True)
     answers.ground(session, picture, query, json=json, target=target, scale=scale)
 
@@ -166,13 +176,15 @@ def widgets(
     max_tokens: MaxTokens = 1500,
     cache_dir: CacheDir = None,
     cache_gb: CacheGb = 1.0,
+    adapter_path: Adapters = None,
 ) -> None:
     """List every UI element with type, text and box."""
     from mm15_mlx import answers
 
     picture = _one(image)
     store = answers.feature_store(cache_dir, cache_gb)
-    session = answers.Session(model, _started(), {"max_tokens": max_tokens}, store)
+    options = {"max_tokens": max_tokens}
+    session = answers.Session(model, _started(), options, store, adapter_path)
     target = answers.drawing_target(draw, force, True)
     answers.widgets(session, picture, json=json, target=target, scale=scale)
 
@@ -189,6 +201,7 @@ def chat(
     quantized_kv_start: KvStart = 5000,
     cache_dir: CacheDir = None,
     cache_gb: CacheGb = 1.0,
+    adapter_path: Adapters = None,
 ) -> None:
     """Several turns about the same pictures; an empty line or Ctrl-D ends."""
     from mm15_mlx import answers
@@ -198,7 +211,7 @@ def chat(
         **_kv(kv_bits, kv_group_size, quantized_kv_start),
     }  # fmt: skip
     store = answers.feature_store(cache_dir, cache_gb)
-    session = answers.Session(model, _started(), options, store)
+    session = answers.Session(model, _started(), options, store, adapter_path)
     answers.chat(session, image or [])
 
 
@@ -232,6 +245,7 @@ def evaluate(
     quantized_kv_start: KvStart = 5000,
     cache_dir: CacheDir = None,
     cache_gb: CacheGb = 1.0,
+    adapter_path: Adapters = None,
 ) -> None:
     """Measure a model on tasks: find, read, classify, list."""
     from mm15_mlx import evaluate as module
@@ -239,22 +253,31 @@ def evaluate(
 
     store = feature_store(cache_dir, cache_gb)
     options = module.Options(**_kv(kv_bits, kv_group_size, quantized_kv_start))
-    module.run(model, data, limit, predictions, force, json, by, store, options)
+    module.run(
+        model, data, limit, predictions, force, json, by, store, options, adapter_path
+    )
 
 
 def _add_others() -> None:
     """Here, so that these verbs stand in the middle of the list."""
+    from mm15_mlx.cli_app import local_app
     from mm15_mlx.cli_convert import compose, convert
     from mm15_mlx.cli_data import screens
     from mm15_mlx.cli_measure import bench, plan
     from mm15_mlx.cli_quantize import quantize
+    from mm15_mlx.cli_train import check, fuse, preview, train
 
     app.command()(convert)
     app.command()(compose)
     app.command()(quantize)
+    app.command()(train)
+    app.command()(fuse)
     app.command()(plan)
     app.command()(bench)
+    app.command("app")(local_app)
     data.command()(screens)
+    data.command()(check)
+    data.command()(preview)
 
 
 _add_others()

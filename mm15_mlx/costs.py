@@ -106,19 +106,24 @@ def _block(pixels: int, inputs: int, outputs: int) -> int:
     return 2 * pixels * (products + 9 * outputs)
 
 
+def decoder_weights(config: ModelConfig, active: bool) -> int:
+    """Weights of the decoder's layers; `active`: those that one token uses."""
+    t = config.text_config
+    heads = 2 * t.num_attention_heads + 2 * t.num_key_value_heads
+    total = 0
+    for layer in range(t.num_hidden_layers):
+        total += t.hidden_size * t.head_dim * heads
+        if t.is_sparse(layer):
+            experts = t.num_experts_per_tok if active else t.num_experts
+            total += 3 * t.hidden_size * t.moe_intermediate_size * experts
+        else:
+            total += 3 * t.hidden_size * t.intermediate_size
+    return total
+
+
 def active_share(config: ModelConfig) -> float:
     """Of the weights of the decoder's layers, those that one token uses."""
-    t = config.text_config
-    whole = active = 0
-    for layer in range(t.num_hidden_layers):
-        heads = 2 * t.num_attention_heads + 2 * t.num_key_value_heads
-        attention = t.hidden_size * t.head_dim * heads
-        expert = 3 * t.hidden_size * t.moe_intermediate_size
-        dense = 3 * t.hidden_size * t.intermediate_size
-        sparse = t.is_sparse(layer)
-        whole += attention + (expert * t.num_experts if sparse else dense)
-        active += attention + (expert * t.num_experts_per_tok if sparse else dense)
-    return active / whole
+    return decoder_weights(config, True) / decoder_weights(config, False)
 
 
 def prefill_flop(config: ModelConfig, numbers: Mapping[str, int], tokens: int) -> float:

@@ -20,7 +20,8 @@ from PIL import Image
 from mm15_mlx import ui
 from mm15_mlx.batch import Question, answer_together
 from mm15_mlx.config import UserError
-from mm15_mlx.generate import Options, Result
+from mm15_mlx.decoding import Options
+from mm15_mlx.generate import Result
 from mm15_mlx.images import load_picture
 from mm15_mlx.load import load
 from mm15_mlx.memory import NO_STORE, Store
@@ -354,6 +355,7 @@ def run(
     by: str | None = None,
     store: Store = NO_STORE,
     options: Options | None = None,
+    adapters: Path | None = None,
 ) -> None:
     """The verb: print the summary and, where `target` is given, write every answer."""
     rows = read_tasks(data)[:limit]
@@ -362,7 +364,7 @@ def run(
         raise UserError(f"no row of {data} has the field {by!r}: {', '.join(fields)}")
     if target:
         output_file(target, force)
-    model, processor = load(name)
+    model, processor = load(name, adapter_path=adapters)
     processor.memory.store = store
     done = []
     for prediction in predictions(model, processor, rows, options=options):

@@ -11,7 +11,7 @@ B batch, L queries, T keys, H query heads, K key/value heads, D head dim.
 
 import functools
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mlx.core as mx
@@ -82,7 +82,8 @@ def attention(
     if queries.shape[2] == 1 or not known or not usable(queries, keys, values):
         return composed(queries, keys, values)
     fast = functools.partial(_attention, scale=scale, mask=mask)
-    return _differentiable(fast, composed, (queries, keys, values))
+    back = functools.partial(_attention_gradients, scale=scale, mask=mask)
+    return _differentiable(fast, composed, (queries, keys, values), back)
 
 
 def depthwise(x: mx.array, weight: mx.array) -> mx.array:
@@ -205,51 +206,106 @@ def _attention(
     mask: str | mx.array | None,
 ) -> mx.array:
     q, k, v = (np.asarray(x) for x in (queries, keys, values))
-    (b, heads, length, head_dim), (_, key_heads, total, _) = q.shape, k.shape
-    hidden = None
-    if isinstance(mask, mx.array):
-        hidden = np.broadcast_to(~np.asarray(mask), (b, heads, length, total))
-    blocks = -(-length * total // _AT_ONCE) or 1
-    rows = -(-length // blocks)  # queries at once
-    scores = np.empty(rows * total, np.float32)
-    ones = np.ones(total, np.float32)
-    later = np.triu(np.ones((rows, rows), bool), 1)
+    b, heads, length, head_dim = q.shape
+    ones = np.ones(k.shape[2], np.float32)
     # In the order of the layer's output: the caller's transpose back costs nothing.
     out = np.empty((b, length, heads, head_dim), np.float32)
     with np.errstate(all="ignore"):
-        for at in np.ndindex(b, heads):
-            row, head = at
-            shared = row, head * key_heads // heads
-            for start in range(0, length, rows):
-                end = min(start + rows, length)
-                n = end - start
-                # Keys behind the last query of these are not multiplied at all.
-                seen = total - length + end if mask == "causal" else total
-                s = scores[: n * seen].reshape(n, seen)
-                np.matmul(q[at][start:end] * scale, k[shared][:seen].T, out=s)
-                if hidden is not None:
-                    np.copyto(s, _MASKED, where=hidden[at][start:end])
-                elif mask == "causal":
-                    np.copyto(s[:, seen - n :], _MASKED, where=later[:n, :n])
-                s -= s.max(axis=1, keepdims=True)
-                np.exp(s, out=s)
-                # Divided after the product: it has fewer columns than the scores.
-                weighted = s @ v[shared][:seen]
-                weighted /= (s @ ones[:seen])[:, None]
-                out[row, start:end, head] = weighted
+        for at, shared, rows, seen, s, _ in _blocks(q, k, scale, mask):
+            # Divided after the product: it has fewer columns than the scores.
+            weighted = s @ v[shared][:seen]
+            weighted /= (s @ ones[:seen])[:, None]
+            out[at[0], rows, at[1]] = weighted
     return mx.array(out).transpose(0, 2, 1, 3)
 
 
+def _attention_gradients(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    cotangent: mx.array,
+    scale: float,
+    mask: str | mx.array | None,
+) -> tuple[mx.array, ...]:
+    """Of queries, keys and values. Measured: 0.2 s a layer of 6 heads and 1656 tokens,
+    MLX 0.9 s."""
+    q, k, v, g = (np.asarray(x) for x in (queries, keys, values, cotangent))
+    of_q, of_k, of_v = (np.zeros_like(x) for x in (q, k, v))
+    with np.errstate(all="ignore"):
+        for at, shared, rows, seen, p, hidden in _blocks(q, k, scale, mask):
+            p /= p.sum(axis=1, keepdims=True)
+            of_v[shared][:seen] += p.T @ g[at][rows]
+            d = g[at][rows] @ v[shared][:seen].T
+            d -= np.einsum("ij,ij->i", d, p)[:, None]
+            d *= p
+            if hidden is not None:  # matters where a query sees no key at all
+                d[hidden] = 0
+            of_q[at][rows] = d @ k[shared][:seen]
+            of_k[shared][:seen] += d.T @ q[at][rows]
+    return mx.array(of_q * scale), mx.array(of_k * scale), mx.array(of_v)
+
+
+def _blocks(
+    q: np.ndarray, k: np.ndarray, scale: float, mask: str | mx.array | None
+) -> Iterator[tuple[Any, ...]]:
+    """A head's queries a few at a time: (row, query head), (row, key head), the slice
+    of queries, how many keys they see, their weights before division, and which of them
+    are masked, if an array says so. The weights' memory is used again."""
+    (b, heads, length, _), (_, key_heads, total, _) = q.shape, k.shape
+    every = None
+    if isinstance(mask, mx.array):
+        every = np.broadcast_to(~np.asarray(mask), (b, heads, length, total))
+    blocks = -(-length * total // _AT_ONCE) or 1
+    rows = -(-length // blocks)
+    scores = np.empty(rows * total, np.float32)
+    later = np.triu(np.ones((rows, rows), bool), 1)
+    for at in np.ndindex(b, heads):
+        shared = at[0], at[1] * key_heads // heads
+        for start in range(0, length, rows):
+            end = min(start + rows, length)
+            n = end - start
+            # Keys behind the last query of these are not multiplied at all.
+            seen = total - length + end if mask == "causal" else total
+            s = scores[: n * seen].reshape(n, seen)
+            np.matmul(q[at][start:end] * scale, k[shared][:seen].T, out=s)
+            hidden = None if every is None else every[at][start:end]
+            if hidden is not None:
+                np.copyto(s, _MASKED, where=hidden)
+            elif mask == "causal":
+                np.copyto(s[:, seen - n :], _MASKED, where=later[:n, :n])
+            s -= s.max(axis=1, keepdims=True)
+            np.exp(s, out=s)
+            yield at, shared, slice(start, end), seen, s, hidden
+
+
 def _differentiable(
-    fast: Composed, composed: Composed, inputs: tuple[mx.array, ...]
+    fast: Composed,
+    composed: Composed,
+    inputs: tuple[mx.array, ...],
+    fast_gradients: Composed | None = None,
 ) -> mx.array:
-    """`fast(*inputs)` with the derivatives of `composed`: MLX sees into no NumPy."""
+    """`fast(*inputs)` with the derivatives of `composed`: MLX sees into no NumPy.
+
+    fast_gradients: what `mx.vjp` of `composed` gives, from inputs and cotangent.
+    """
     call = mx.custom_function(fast)
+
+    def gradients(*primals_and_cotangent: mx.array) -> tuple[mx.array, ...]:
+        *primals, cotangent = primals_and_cotangent
+        return tuple(mx.vjp(composed, primals, [cotangent])[1])
 
     @call.vjp
     def backward(primals: Primals, cotangent: mx.array, _: mx.array) -> Primals:
-        _, gradients = mx.vjp(composed, _listed(primals), [cotangent])
-        return tuple(gradients)
+        given = (*_listed(primals), cotangent)
+        if fast_gradients is None or not usable(*given):
+            return gradients(*given)
+        again = mx.custom_function(fast_gradients)
+
+        @again.vjp
+        def twice(primals: Primals, cotangents: Primals, _: Primals) -> Primals:
+            return tuple(mx.vjp(gradients, list(primals), list(cotangents))[1])
+
+        return again(*given)
 
     @call.jvp
     def forward(primals: Primals, tangents: Tangents) -> mx.array:

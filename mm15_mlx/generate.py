@@ -1,4 +1,4 @@
-"""Answers: prefill, decoding, stop rules, and what a second question need not pay.
+"""Answers: pictures and prompt in, text out, and what a second question need not pay.
 
 `stream_generate` yields text as it comes, `generate` returns the whole answer with its
 boxes. Both keep, on the processor, the visual tokens of recent pictures (by content)
@@ -7,14 +7,13 @@ same picture encodes nothing and reads only its own words.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
 
-from mm15_mlx.config import UserError
+from mm15_mlx.decoding import Guesses, Options, Steps, kind, make_sampler, prefill
 from mm15_mlx.grounding import Box, Point, asked_label, parse_answer
 from mm15_mlx.images import ImageLike
 from mm15_mlx.mm15 import MM15
@@ -22,51 +21,6 @@ from mm15_mlx.processor import Prepared, Processor, Prompt, TiledPicture
 from mm15_mlx.prompt import WHOLE, AnswerDecoder, reach
 
 VIEWS_AT_ONCE = 4
-Sampler = Callable[[mx.array], mx.array]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to decode; names and defaults are mlx-lm's."""
-
-    max_tokens: int = 256
-    temp: float = 0.0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    top_k: int = 0
-    seed: int | None = None
-    prefill_step_size: int = 2048
-    kv_bits: int | None = None
-    kv_group_size: int = 64
-    quantized_kv_start: int = 5000
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise UserError(f"max-tokens is {self.max_tokens}; it must be at least 1")
-        if not self.temp >= 0:  # so written for NaN
-            raise UserError(f"temp is {self.temp}; it must be 0 (greedy) or more")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"top-p is {self.top_p}; it must be above 0 and at most 1")
-        if not 0 <= self.min_p <= 1:
-            raise UserError(f"min-p is {self.min_p}; it must be between 0 and 1")
-        if self.top_k < 0:
-            raise UserError(f"top-k is {self.top_k}; it must be 0 (all) or more")
-        if self.seed is not None and not 0 <= self.seed < 2**64:
-            raise UserError(f"seed is {self.seed}; it must be between 0 and 2**64 - 1")
-        if self.kv_bits not in (None, 2, 4, 8):
-            raise UserError(f"kv-bits is {self.kv_bits}; it must be 2, 4 or 8")
-        if self.kv_group_size not in (32, 64, 128):
-            raise UserError(
-                f"kv-group-size is {self.kv_group_size}; it must be 32, 64 or 128"
-            )
-        if self.quantized_kv_start < 0:
-            raise UserError(
-                f"quantized-kv-start is {self.quantized_kv_start}; it must be 0 or more"
-            )
-        if self.prefill_step_size < 1:
-            raise UserError(
-                f"prefill-step-size is {self.prefill_step_size}; it must be at least 1"
-            )
 
 
 @dataclass
@@ -160,25 +114,6 @@ def content_keys(prepared: Prepared, image_id: int) -> list[int]:
     return [next(rest) if i == image_id else i for i in prepared.ids]
 
 
-def make_sampler(options: Options, vocabulary: int) -> Sampler:
-    """Logits (B, vocabulary) → tokens (B,). Greedy at temp 0, which needs no
-    probabilities; else mlx-lm's sampler (imported only then: it is slow)."""
-    if options.temp == 0:
-        return lambda logits: mx.argmax(logits, axis=-1)
-    from mlx_lm.sample_utils import make_sampler as mlx_lm_sampler
-
-    sampler = mlx_lm_sampler(
-        temp=options.temp, top_p=options.top_p, min_p=options.min_p,
-        top_k=options.top_k if options.top_k < vocabulary else 0,
-    )  # fmt: skip
-
-    def sample(logits: mx.array) -> mx.array:
-        logits = logits.astype(mx.float32)
-        return sampler(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
-
-    return sample
-
-
 def stream_generate(
     model: MM15,
     processor: Processor,
@@ -203,14 +138,20 @@ def decode(
     memory = processor.memory
     memory.serve(model)
     keys = content_keys(prepared, processor.encoder.image_id)
-    kind = _kind(model, options)
-    cache, known = memory.resume(keys, model.make_cache, kind)
+    made = kind(model, options)
+    cache, known = memory.resume(keys, model.make_cache, made)
     embeddings = embed_prompt(model, processor, prepared, known, timings)
     begin = time.perf_counter()
     logits = prefill(model, prepared.ids[known:], embeddings, cache, options)
     sampler = make_sampler(options, logits.shape[-1])
     token = sampler(logits)
     mx.eval(token)
+    if options.lookup:
+        image_id = processor.encoder.image_id
+        text = [i for i in prepared.ids if i != image_id]
+        steps: Steps = Guesses(model, token, cache, options, text)
+    else:
+        steps = Steps(model, token, cache, sampler, options)
     timings.prefill_s = time.perf_counter() - begin
     timings.first_token_s = time.perf_counter() - start
 
@@ -220,18 +161,18 @@ def decode(
     begin = time.perf_counter()
     reason = None
     while reason is None:
-        value = int(token.item())
+        value = steps.value()
         reason = answer.ends(value)
         if reason is None:  # the next step runs while this token is being written out
             fed.append(value)
-            token = sampler(_step(model, token, cache, options))
-            mx.async_eval(token)
+            steps.go_on()
         text = answer.text(value, reason)
         elapsed = time.perf_counter() - begin
         timings.decode_tokens_per_s = (answer.count - 1) / elapsed
         if reason:
             # before the last yield: a caller need not ask for more after it
-            memory.keep(keys + fed, cache, kind)
+            steps.settle()
+            memory.keep(keys + fed, cache, made)
         response = GenerationResponse(
             text, value, len(prepared.ids), prompt_tps, answer.count,
             timings.decode_tokens_per_s, mx.get_peak_memory() / 1e9, reason, timings,
@@ -241,7 +182,8 @@ def decode(
         except GeneratorExit:
             # nobody listens any more: the next question is quick all the same
             if not reason:
-                memory.keep(keys + fed, cache, kind)
+                steps.settle()
+                memory.keep(keys + fed, cache, made)
             raise
 
 
@@ -298,55 +240,6 @@ def _encode(model: MM15, pixels: mx.array) -> mx.array:
         groups.append(model.encode_image(pixels[start : start + VIEWS_AT_ONCE]))
         mx.eval(groups[-1])
     return mx.concatenate(groups)
-
-
-def prefill(
-    model: MM15,
-    ids: list[int],
-    embeddings: mx.array,
-    cache: list[Any],
-    options: Options,
-) -> mx.array:
-    """Run the prompt in chunks; logits (1, vocabulary) of its end."""
-    tokens, hidden = mx.array([ids]), embeddings
-    # As in mlx-lm, a prompt's last token sees what will be remembered of the others.
-    end = len(ids) - bool(options.kv_bits)
-    bounds = [*range(0, end, options.prefill_step_size), end]
-    for start, end in pairwise([*bounds, len(ids)] if options.kv_bits else bounds):
-        hidden = model.decoder(tokens[:, start:end], cache, embeddings[:, start:end])
-        _pack(cache, options)
-        if end < len(ids):
-            mx.eval([c.state for c in cache])
-    return model.decoder.logits(hidden[:, -1, :])
-
-
-def _step(model: MM15, token: mx.array, cache: list[Any], options: Options) -> mx.array:
-    hidden = model.decoder(token[:, None], cache)
-    _pack(cache, options)
-    return model.decoder.logits(hidden[:, -1, :])
-
-
-def _kind(model: MM15, options: Options) -> object:
-    """What a kept KV cache must have been made with. Raises UserError where the model's
-    heads cannot be packed as the options say."""
-    if options.kv_bits is None:
-        return None
-    head_dim, group_size = model.config.text_config.head_dim, options.kv_group_size
-    if head_dim % group_size:
-        raise UserError(
-            f"the model's heads of {head_dim} numbers cannot be quantised in groups of "
-            f"{group_size}; give a kv-group-size that divides {head_dim}, or no kv-bits"
-        )
-    return options.kv_bits, group_size, options.quantized_kv_start
-
-
-def _pack(cache: list[Any], options: Options) -> None:
-    """Quantise a KV cache that has grown long enough, as mlx-lm does: what is read up
-    to there sees floating keys, which no kernel multiplies faster."""
-    for i, layer in enumerate(cache):
-        long = layer.offset >= options.quantized_kv_start
-        if options.kv_bits and long and hasattr(layer, "to_quantized"):
-            cache[i] = layer.to_quantized(options.kv_group_size, options.kv_bits)
 
 
 def generate(

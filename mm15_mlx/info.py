@@ -11,6 +11,7 @@ from typing import Any
 
 from mlx.utils import tree_flatten
 
+from mm15_mlx import costs
 from mm15_mlx.checkpoint import WeightsError, read_config, weight_files
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.images import load_picture
@@ -81,20 +82,13 @@ def _decoder(config: ModelConfig) -> dict[str, Any]:
 
 
 def picture_cost(config: ModelConfig, path: str) -> dict[str, Any]:
-    """Grid, views, tokens, and the counted work and memory of one picture."""
+    """Grid, views, tokens, and the counted work and memory (float32) of one picture."""
     picture = load_picture(path)
     tiling = plan(*picture.size, config.tiling)
     views = len(tiling.indices)
     tokens = tiling.tokens(config.connector_config.pooled_grid)
-    patches = config.view_grid**2 + 1
-    v, t = config.vision_config, config.text_config
-    per_layer = 4 * v.hidden_size**2 + 2 * v.hidden_size * v.intermediate_size
-    attention = 2 * patches * v.hidden_size
-    encoder = 2 * views * patches * v.num_hidden_layers * (per_layer + attention)
-    decoder = 2 * tokens * decoder_weights(config, active=True)
-    decoder += 2 * tokens**2 * t.num_hidden_layers * t.num_attention_heads * t.head_dim
-    wide = v.intermediate_size + 6 * v.hidden_size
-    kv = 2 * t.num_hidden_layers * t.num_key_value_heads * t.head_dim * 4
+    encode = views * (costs.encoder_flop(config) + costs.connector_flop(config))
+    numbers = {"decoder": costs.decoder_weights(config, active=False)}
     return {
         "path": path,
         "width": picture.size[0],
@@ -102,26 +96,11 @@ def picture_cost(config: ModelConfig, path: str) -> dict[str, Any]:
         "grid": list(tiling.grid),
         "views": views,
         "tokens": tokens,
-        "encode_gflop": round(encoder / 1e9, 1),
-        "prefill_gflop": round(decoder / 1e9, 1),
-        "kv_cache_bytes": kv * tokens,
-        "activation_bytes": 4 * views * patches * wide,
+        "encode_gflop": round(encode / 1e9, 1),
+        "prefill_gflop": round(costs.prefill_flop(config, numbers, tokens) / 1e9, 1),
+        "kv_cache_bytes": round(tokens * costs.kv_bytes(config, 4)),
+        "activation_bytes": 4 * costs.alive(config, views, tokens).most,
     }
-
-
-def decoder_weights(config: ModelConfig, active: bool) -> int:
-    """Weights of the decoder's layers; `active`: those that one token uses."""
-    t = config.text_config
-    heads = 2 * t.num_attention_heads + 2 * t.num_key_value_heads
-    total = 0
-    for layer in range(t.num_hidden_layers):
-        total += t.hidden_size * t.head_dim * heads
-        if t.is_sparse(layer):
-            experts = t.num_experts_per_tok if active else t.num_experts
-            total += 3 * t.hidden_size * t.moe_intermediate_size * experts
-        else:
-            total += 3 * t.hidden_size * t.intermediate_size
-    return total
 
 
 def run(name: str, image: str | None, json_output: bool) -> None:

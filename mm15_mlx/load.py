@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mm15_mlx.checkpoint import read_config
 from mm15_mlx.config import UserError
+from mm15_mlx.lora import load_adapters, read_tuning
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor
 from mm15_mlx.tokenizer import Tokenizer, tokenizer_file
@@ -77,12 +78,21 @@ def load_processor(folder: Path) -> Processor:
     return Processor(read_config(folder), Tokenizer(tokenizer_file(folder)))
 
 
-def load(name: str | Path, revision: str | None = None) -> tuple[MM15, Processor]:
+def load(
+    name: str | Path,
+    revision: str | None = None,
+    adapter_path: str | Path | None = None,
+) -> tuple[MM15, Processor]:
     """Model and processor of a bundled name, a folder, or a hub id.
 
-    Raises UserError for anything that keeps the model from being used.
+    adapter_path: a folder of `mm15-mlx train`, whose adapters are applied. Raises
+    UserError for anything that keeps the model from being used.
     """
     folder = find_model(name, revision)
     processor = load_processor(folder)
+    if adapter_path is not None:
+        read_tuning(Path(adapter_path))  # before any weights are read
     model, _ = load_model(folder)
+    if adapter_path is not None:
+        load_adapters(model, Path(adapter_path))
     return model, processor

@@ -18,11 +18,11 @@ import mlx.core as mx
 
 from mm15_mlx import __version__
 from mm15_mlx.checkpoint import (
-    CONFIG,
-    INDEX,
+    CARD,
     Stored,
     WeightsError,
     item_bytes,
+    other_files,
     read_config,
     weight_files,
 )
@@ -50,7 +50,6 @@ from mm15_mlx.quantize import (
 )
 from mm15_mlx.weights import load_model, new_folder, write_weights
 
-CARD = "README.md"
 Tensors = Mapping[str, Stored]
 
 
@@ -91,7 +90,7 @@ def run(
 
     choice = source.choice
     with new_folder(
-        target, choice.record(config), files=_other_files(folder), force=force
+        target, choice.record(config), files=other_files(folder), force=force
     ) as partial:
         write_packed(folder, partial, choice)
         _say("the quantised model answers")
@@ -198,18 +197,6 @@ def compared(partial: Path, source: Source, tasks: list[Any]) -> dict[str, Any]:
         again = list(predictions(model, processor, tasks))
         report["metrics"] = changes(task_means(source.done), task_means(again))
     return report
-
-
-def _other_files(folder: Path) -> dict[str, bytes]:
-    """What lies beside the weights: tokenizer, licence. The card is written anew."""
-    return {
-        path.name: path.read_bytes()
-        for path in sorted(folder.iterdir())
-        if path.is_file()
-        and path.name not in (CONFIG, INDEX, CARD)
-        and path.suffix != ".safetensors"
-        and not path.name.startswith(".")
-    }
 
 
 # --- what is said ----------------------------------------------------------------

@@ -19,7 +19,8 @@ from mm15_mlx.batch import (
 )
 from mm15_mlx.config import UserError
 from mm15_mlx.decoder import KVCache
-from mm15_mlx.generate import Options, Result
+from mm15_mlx.decoding import Options
+from mm15_mlx.generate import Result
 from mm15_mlx.processor import Processor
 from mm15_mlx.rows import read_rows
 

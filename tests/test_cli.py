@@ -20,7 +20,7 @@ Cli = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parent.parent
 VERBS = [
     "generate", "ground", "widgets", "chat", "info", "eval", "convert", "compose",
-    "doctor", "data",
+    "quantize", "train", "fuse", "plan", "bench", "doctor", "data",
 ]  # fmt: skip
 
 

@@ -248,8 +248,16 @@ def test_mlx_computes_what_is_vectorised(monkeypatch: pytest.MonkeyPatch) -> Non
 # --- derivatives -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mask", [None, "causal"])
-def test_gradients_of_attention(mask: str | None) -> None:
+SOME = mx.array(np.random.default_rng(5).random((12, 12)) < 0.6)
+NONE = SOME & (mx.arange(12)[:, None] != 3)  # the fourth query sees no key
+
+
+@pytest.mark.parametrize("at_once", [2**17, 40])
+@pytest.mark.parametrize("mask", [None, "causal", SOME, NONE], ids=str)
+def test_gradients_of_attention(
+    mask: str | mx.array | None, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_cpu, "_AT_ONCE", at_once)  # whole, or 3 queries at a time
     q, k, v = heads(12, 12)
     weight = mx.random.normal(q.shape, key=mx.random.key(3))
     got, expected = (
@@ -259,6 +267,38 @@ def test_gradients_of_attention(mask: str | None) -> None:
     for a, b in zip(got, expected, strict=True):
         close(a, b, atol=1e-5)
         assert mx.abs(b).max().item() > 0.1
+
+
+@pytest.mark.parametrize("transform", ["second", "checkpoint", "forward"])
+def test_other_derivatives_of_attention(transform: str) -> None:
+    q, k, v = heads(7, 9)
+
+    def derivative(attend: Function) -> mx.array:
+        def f(q: mx.array) -> mx.array:
+            return (attend(q, k, v, 0.25, "causal") ** 2).sum()
+
+        if transform == "forward":
+            return mx.jvp(f, [q], [q * 2])[1][0]
+        if transform == "checkpoint":
+            return mx.grad(mx.checkpoint(f))(q)
+        return mx.grad(lambda q: (mx.grad(f)(q) ** 2).sum())(q)
+
+    expected = derivative(composed_attention)
+    close(derivative(fast_cpu.attention), expected, atol=2e-4)
+    assert mx.abs(expected).max().item() > 0.1
+
+
+def test_gradients_of_attention_are_by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = heads(12, 12)
+    called = []
+
+    def ones(*x: mx.array, scale: float, mask: str) -> tuple[mx.array, ...]:
+        called.append(mask)
+        return tuple(mx.ones_like(y) for y in x[:3])
+
+    monkeypatch.setattr(fast_cpu, "_attention_gradients", ones)
+    gradient = mx.grad(lambda q: fast_cpu.attention(q, k, v, 0.25, "causal").sum())(q)
+    assert called == ["causal"] and (gradient == 1).all()
 
 
 @pytest.mark.parametrize("transform", ["forward", "second", "checkpoint"])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mm15_mlx import generate, load, stream_generate
 from mm15_mlx.config import ModelConfig, UserError
-from mm15_mlx.generate import Options
+from mm15_mlx.decoding import Options
 from mm15_mlx.images import load_picture
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor

@@ -10,7 +10,7 @@ import pytest
 
 from mm15_mlx import generate
 from mm15_mlx.config import UserError
-from mm15_mlx.generate import Options, prefill
+from mm15_mlx.decoding import Options, prefill
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor
 

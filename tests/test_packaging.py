@@ -18,9 +18,11 @@ CODE = ("mm15_mlx", "convert", "apps", "tests", "benchmarks")
 ORDER = (
     "blas input_config rope config templates grids tiling fast_cpu encoder "
     "connector decoder mm15 tokenizer prompt grounding images memory processor "
-    "generate batch checkpoint features weights quantize load ui outputs evaluate "
-    "drift shrink info chips costs calibrate plan bench answers rows "
-    "cli_convert cli_quantize cli_measure cli"
+    "decoding generate batch checkpoint features weights quantize lora load ui "
+    "outputs evaluate drift shrink costs info chips calibrate plan bench answers rows "
+    "training_rows dataset datacheck preview mixture train_config batches "
+    "checkpointing trainer metrics train fuse cli_convert cli_quantize "
+    "cli_measure cli_train cli"
 ).split()
 LAST = ("cli", "__main__")
 MAX_COLUMNS, MAX_LINES = 88, 400

@@ -1,0 +1,333 @@
+"""What the page shows, as HTML that Gradio only places, and the annotated PNG.
+
+Everything that a user or a model wrote is escaped. Boxes are SVG in the picture's own
+pixels, so that they lie right at every size; each has a number, because colours alone
+do not reach everybody.
+"""
+
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from mm15_mlx.apps.state import Conversation, Shot, Turn
+from mm15_mlx.grounding import Box, Point
+from mm15_mlx.tiling import OVERVIEW, Tiling
+
+# Okabe and Ito's colours without black and yellow, which screens are full of; each with
+# the ink that is readable on it (4.5 : 1).
+COLOURS = (
+    ("#0072b2", "#ffffff"), ("#d55e00", "#000000"), ("#009e73", "#000000"),
+    ("#cc79a7", "#000000"), ("#56b4e9", "#000000"), ("#e69f00", "#000000"),
+)  # fmt: skip
+MANY = 15  # marks; more are drawn finer
+Mark = Box | Point
+
+
+def colour(k: int) -> tuple[str, str]:
+    """Paint and ink of the k-th mark."""
+    return COLOURS[k % len(COLOURS)]
+
+
+def places(values: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{v:g}" for v in values) + "]"
+
+
+# --- the picture -----------------------------------------------------------------
+
+
+def view(conversation: Conversation, tiling: Tiling | None = None) -> str:
+    """The shown picture with what was found, the place asked about, and the tiling."""
+    if not conversation.shots:
+        return (
+            '<div class="mm-empty"><b>No picture yet.</b> Drop a screenshot above, '
+            "paste one, or take an example.</div>"
+        )
+    shot = conversation.shots[conversation.shown]
+    width, height = shot.size
+    found = conversation.found()
+    parts = [
+        f'<image href="{shot.preview}" width="{width}" height="{height}" '
+        'preserveAspectRatio="none"/>'
+    ]
+    if tiling:
+        parts += [_tile(*edges) for edges in tile_edges(tiling, shot.size)]
+    many = len(found) > MANY
+    unit = max(width, height) / (800 if many else 500)
+    parts += [_mark(k, m, unit, shot.size) for k, m in enumerate(found)]
+    parts.append(_pointed(conversation, unit))
+    label = f"{shot.name}, {width} × {height} pixels, {len(found)} places marked"
+    return (
+        '<div class="mm-zoom" role="group" aria-label="Zoom">'
+        '<button type="button" data-zoom="-1" aria-label="Smaller">−</button>'
+        '<button type="button" data-zoom="1" aria-label="Larger">+</button></div>'
+        '<div class="mm-frame" role="region" tabindex="0" '
+        'aria-label="The picture; scrolls">'
+        f'<svg class="mm-canvas{" mm-many" * many}" viewBox="0 0 {width} {height}" '
+        'role="group" '
+        f'data-width="{width}" data-height="{height}" '
+        f'aria-label="{escape(label)}">{"".join(parts)}</svg></div>'
+        f"{_table(found)}"
+    )
+
+
+def _mark(k: int, mark: Mark, unit: float, size: tuple[int, int]) -> str:
+    paint, ink = colour(k)
+    if isinstance(mark, Box):
+        x1, y1, x2, y2 = mark.px
+        body = "".join(
+            f'<rect class="{name}" x="{x1:g}" y="{y1:g}" '
+            f'width="{x2 - x1:g}" height="{y2 - y1:g}"/>'
+            for name in ("mm-halo", "mm-line")
+        )
+    else:
+        x1, y1 = mark.px
+        body = f'<circle class="mm-line" cx="{x1:g}" cy="{y1:g}" r="{4 * unit:g}"/>'
+    number = str(k + 1)
+    tall, wide = 13 * unit, (5 + 8 * len(number)) * unit
+    left = min(max(x1, 0.0), size[0] - wide)
+    top = y1 - tall if y1 >= tall else y1
+    label = f"{number}: {mark.label or 'place'} {places(mark.px)}"
+    return (
+        f'<g class="mm-mark" data-k="{k}" tabindex="0" role="button" '
+        f'aria-label="{escape(label)}" style="--paint:{paint};--ink:{ink}">'
+        f"<title>{escape(label)}</title>{body}"
+        f'<rect class="mm-tag" x="{left:g}" y="{top:g}" width="{wide:g}" '
+        f'height="{tall:g}"/><text x="{left + wide / 2:g}" y="{top + 10.5 * unit:g}" '
+        f'font-size="{11 * unit:g}">{number}</text></g>'
+    )
+
+
+def _pointed(conversation: Conversation, unit: float) -> str:
+    if conversation.corner:
+        x, y = conversation.corner
+        return f'<circle class="mm-corner" cx="{x:g}" cy="{y:g}" r="{4 * unit:g}"/>'
+    if conversation.region is None:
+        return ""
+    px = conversation.region.px
+    if len(px) == 2:
+        x, y, r = *px, 6 * unit
+        return (
+            f'<path class="mm-region" d="M{x - r:g} {y:g}H{x + r:g}M{x:g} {y - r:g}'
+            f'V{y + r:g}"/><circle class="mm-region" cx="{x:g}" cy="{y:g}" r="{r:g}"/>'
+        )
+    return (
+        f'<rect class="mm-region" x="{px[0]:g}" y="{px[1]:g}" '
+        f'width="{px[2] - px[0]:g}" height="{px[3] - px[1]:g}"/>'
+    )
+
+
+def _tile(x1: float, y1: float, x2: float, y2: float) -> str:
+    return (
+        f'<rect class="mm-tile" x="{x1:g}" y="{y1:g}" width="{x2 - x1:g}" '
+        f'height="{y2 - y1:g}"/>'
+    )
+
+
+def tile_edges(tiling: Tiling, size: tuple[int, int]) -> list[tuple[float, ...]]:
+    """Each tile in pixels of the picture, without the padding; the overview is all."""
+    edges = []
+    side = tiling.tile_size
+    for k, index in enumerate(tiling.indices):
+        if index == OVERVIEW:
+            continue
+        corners = (*tiling.to_picture(k, 0, 0), *tiling.to_picture(k, side, side))
+        edge = [min(max(v, 0.0), size[i % 2]) for i, v in enumerate(corners)]
+        edges.append(tuple(round(v, 1) for v in edge))
+    return edges
+
+
+def _table(found: Sequence[Mark]) -> str:
+    """What was found, in words: rows and marks show each other."""
+    if not found:
+        return ""
+    kinds = sorted({_kind(m.label) for m in found})
+    options = "".join(f"<option>{escape(k)}</option>" for k in kinds)
+    chooser = (
+        '<label class="mm-filter">Show '
+        '<select data-filter="" aria-label="Filter by type">'
+        f'<option value="">all {len(found)}</option>{options}</select></label>'
+        if len(kinds) > 1 and len(found) > 3
+        else ""
+    )
+    rows = []
+    for k, mark in enumerate(found):
+        paint, ink = colour(k)
+        kind, text = _kind(mark.label), _words(mark.label)
+        rows.append(
+            f'<tr data-k="{k}" data-kind="{escape(kind)}"><td><button type="button" '
+            f'data-pick="{k}" style="background:{paint};color:{ink}" '
+            f'aria-label="Ask about {k + 1}">{k + 1}</button></td>'
+            f"<td>{escape(kind)}</td><td>{escape(text)}</td>"
+            f"<td><code>{places(mark.px)}</code></td></tr>"
+        )
+    return (
+        f'{chooser}<div class="mm-scroll" role="region" tabindex="0" '
+        'aria-label="What was found">'
+        '<table class="mm-found"><thead><tr><th>#</th><th>What</th><th>Text</th>'
+        f"<th>Pixels</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+_ELEMENT = re.compile(r'(\w+)(?: "(.*)")?')
+
+
+def _kind(label: str) -> str:
+    match = _ELEMENT.fullmatch(label)
+    return match[1] if match else label or "place"
+
+
+def _words(label: str) -> str:
+    match = _ELEMENT.fullmatch(label)
+    return (match[2] or "") if match else ""
+
+
+# --- the pictures to choose from, and the conversation ------------------------------
+
+
+def strip(conversation: Conversation, examples: Sequence[Shot]) -> str:
+    """Thumbnails: the user's pictures, or the examples while there are none."""
+    mine = "".join(
+        f'<button type="button" data-show="{k}" aria-pressed="'
+        f'{"true" if k == conversation.shown else "false"}">'
+        f'<img src="{s.thumbnail}" alt=""/><span>{k + 1}. {escape(s.name)}</span>'
+        "</button>"
+        for k, s in enumerate(conversation.shots)
+    )
+    more = "".join(
+        f'<button type="button" data-example="{k}"><img src="{s.thumbnail}" alt="">'
+        f"<span>Example: {escape(s.name)}</span></button>"
+        for k, s in enumerate(() if conversation.shots else examples)
+    )
+    return (
+        f'<div class="mm-strip" role="group" aria-label="Pictures">{mine}{more}</div>'
+    )
+
+
+def talk(
+    conversation: Conversation, question: str = "", text: str = "", note: str = ""
+) -> str:
+    """The turns, and the one that is being answered: `text` is what there is of it."""
+    turns = [_turn(t, conversation) for t in conversation.turns]
+    if question:
+        turns.append(
+            f'<article><p class="mm-q">{escape(question)}</p><p class="mm-a" '
+            f'aria-busy="true">{escape(text)}<span class="mm-caret"></span></p>'
+            f"<small>{escape(note)}</small></article>"
+        )
+    if not turns:
+        turns = ['<p class="mm-empty">Answers appear here.</p>']
+    return f'<div class="mm-talk">{"".join(turns)}</div>'
+
+
+def _turn(turn: Turn, conversation: Conversation) -> str:
+    about = ""
+    if len(conversation.shots) > 1 and turn.scope:
+        numbers = ", ".join(str(k + 1) for k in turn.scope)
+        about = f" · picture {numbers}"
+    answer = escape(turn.answer) or "(no answer)"
+    if turn is conversation.marking():
+        answer = _linked(turn, conversation)
+    return (
+        f'<article><p class="mm-q">{escape(turn.question)}</p>'
+        f'<p class="mm-a">{answer}</p>'
+        f"<small>{escape(turn.timings + about)}</small></article>"
+    )
+
+
+_BRACKETS = re.compile(r"\w*[\[(][^\[\]()]*[\])]")
+
+
+def _linked(turn: Turn, conversation: Conversation) -> str:
+    """The answer, its places as buttons that show their marks."""
+    marks = [*turn.boxes, *turn.points]
+    shown = [m for m in marks if m.image == conversation.shown]
+    found = [*_BRACKETS.finditer(turn.answer)]
+    if turn.points or len(found) != len(marks) or len(shown) != len(marks):
+        return escape(turn.answer) or "(no answer)"
+    out, end = [], 0
+    for k, match in enumerate(found):
+        paint, ink = colour(k)
+        out.append(escape(turn.answer[end : match.start()]))
+        out.append(
+            f'<button type="button" class="mm-chip" data-k="{k}" '
+            f'style="--paint:{paint};--ink:{ink}"><b>{k + 1}</b>'
+            f"{escape(match[0])}</button>"
+        )
+        end = match.end()
+    return "".join(out) + escape(turn.answer[end:])
+
+
+def status(text: str, wrong: bool = False) -> str:
+    """The line under the question; read out when it changes."""
+    role = "alert" if wrong else "status"
+    return f'<p class="mm-status" role="{role}">{escape(text)}</p>'
+
+
+def inside(
+    facts: dict[str, Any] | None, label: str, shot: Shot | None, tiling: Tiling | None,
+    tokens: int, last: Turn | None,
+) -> str:  # fmt: skip
+    """Model, licence, bits; the picture's views and tokens; speed and memory."""
+    rows = [("Model", label)]
+    if facts:
+        size = f"{facts['parameters']['total'] / 1e6:.1f} M parameters, "
+        size += f"{facts['bytes'] / 1e6:.1f} MB"
+        bits = 8 * facts["bytes"] / facts["parameters"]["total"]
+        rows += [
+            ("Size", f"{size}, {bits:.1f} bits each"),
+            ("Licence", str(facts["licence"])),
+            ("Source", str(facts["source"])),
+        ]
+    if shot and tiling:
+        views = len(tiling.indices)
+        whole = "with" if OVERVIEW in tiling.indices else "without"
+        rows += [
+            ("Picture", f"{shot.name}, {shot.size[0]} × {shot.size[1]} pixels"),
+            ("Tiling", f"{tiling.grid[0]} × {tiling.grid[1]} tiles, {whole} overview"),
+            ("Tokens", f"{views} views, {tokens / views:.0f} each, {tokens} in all"),
+        ]
+    if last and last.done:
+        times = last.document["timings"]
+        rows += [
+            ("Encode", f"{times['encode_s']:.2f} s (0: remembered)"),
+            ("Prefill", f"{times['prefill_s']:.2f} s"),
+            ("Decode", f"{times['decode_tokens_per_s']:.0f} tokens/s"),
+            ("Peak memory", f"{last.document['peak_memory_bytes'] / 1e6:.0f} MB"),
+        ]
+    cells = "".join(f"<dt>{a}</dt><dd>{escape(b)}</dd>" for a, b in rows)
+    return f'<dl class="mm-facts">{cells}</dl>'
+
+
+# --- the annotated PNG -------------------------------------------------------------
+
+
+def annotate(picture: Image.Image, marks: Sequence[Mark]) -> Image.Image:
+    """A copy of the picture with numbered marks and their labels, as the page has
+    them; lines lie on the very pixels of the boxes, with a white edge."""
+    image = picture.convert("RGB")
+    pen = ImageDraw.Draw(image)
+    unit = max(1, round(max(image.size) / 500))
+    font = ImageFont.load_default(size=max(10, 9 * unit))
+    for k, mark in enumerate(marks):
+        paint, ink = colour(k)
+        if isinstance(mark, Box):
+            x1, y1, x2, y2 = mark.px
+            edge = (x1 - unit, y1 - unit, x2 + unit, y2 + unit)
+            pen.rectangle(edge, outline="white", width=3 * unit)
+            pen.rectangle(mark.px, outline=paint, width=unit)
+        else:
+            x1, y1 = mark.px
+            r = 4 * unit
+            dot = (x1 - r, y1 - r, x1 + r, y1 + r)
+            pen.ellipse(dot, fill=paint, outline="white", width=unit)
+        text = f"{k + 1} {mark.label}".strip()
+        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+        wide, tall = right - left + 4 * unit, bottom - top + 4 * unit
+        x = max(0.0, min(x1, image.size[0] - wide))
+        y = y1 - tall if y1 >= tall else y1
+        pen.rectangle((x, y, x + wide, y + tall), fill=paint)
+        pen.text((x + 2 * unit - left, y + 2 * unit - top), text, fill=ink, font=font)
+    return image

@@ -1,0 +1,317 @@
+"""One thread owns MLX: it loads, answers and frees; others hand it plain objects.
+
+What this file is: a bounded queue of questions, their places in it, stopping one, and
+failures as one line. What it is not: Gradio, or anything that one user has.
+"""
+
+import contextlib
+import queue
+import re
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from mm15_mlx import info, ui
+from mm15_mlx.answers import document
+from mm15_mlx.config import CoordinateConfig, ModelConfig, UserError
+from mm15_mlx.generate import GenerationResponse, Options, Result, collect, decode
+from mm15_mlx.grounding import Size, parse_answer
+from mm15_mlx.load import find_model, load, load_processor
+from mm15_mlx.lora import read_tuning
+from mm15_mlx.mm15 import MM15
+from mm15_mlx.processor import Message, Processor
+from mm15_mlx.ui import Element
+
+QUEUE = 32  # questions that may wait; not published: our choice
+STOPPED = "stopped"  # the finish reason of an answer that its user ended
+_POLL_S = 0.2
+
+
+class BusyError(UserError):
+    """The queue is full, or the program is ending."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model that the app offers. Raises UserError where it cannot be one."""
+
+    name: str
+    adapters: Path | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} + {self.adapters.name}" if self.adapters else self.name
+
+    def check(self) -> ModelConfig:
+        """Its configuration, and all else that can be said without weights."""
+        config = load_processor(find_model(self.name)).config
+        if self.adapters:
+            read_tuning(self.adapters)
+        return config
+
+
+@dataclass(frozen=True)
+class Request:
+    """A question: a conversation whose image parts hold their pictures."""
+
+    model: str  # a Choice's label
+    messages: Sequence[Message]
+    options: Options
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """`ahead`: questions before this one; 0 while its picture is being read."""
+
+    ahead: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """More of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A whole answer. `document` is the JSON of the contract, `marked` the text with
+    its places in pixel markup, as training data has it."""
+
+    result: Result
+    document: dict[str, Any]
+    elements: list[Element]
+    marked: str
+
+
+Event = Waiting | Piece | Answered
+
+
+class Ticket:
+    """One question in the queue, for the thread that asked it."""
+
+    def __init__(self, request: Request, worker: "Worker") -> None:
+        self.request = request
+        self.stopped = False
+        self._worker = worker
+        self._events: queue.Queue[Event | UserError] = queue.Queue()
+
+    def stop(self) -> None:
+        """End the answer after the token that is due; what there is of it is kept."""
+        self.stopped = True
+
+    def put(self, event: Event | UserError) -> None:
+        self._events.put(event)
+
+    def events(self) -> Iterator[Event]:
+        """What happens, to its end. Raises UserError, in one line, where it failed."""
+        ahead = -1
+        while True:
+            try:
+                event = self._events.get(timeout=_POLL_S)
+            except queue.Empty:
+                now = self._worker.ahead(self)
+                if now is not None and now != ahead:
+                    ahead = now
+                    yield Waiting(ahead)
+                continue
+            if isinstance(event, UserError):
+                raise event
+            yield event
+            if isinstance(event, Answered):
+                return
+
+
+@dataclass
+class _Loaded:
+    choice: Choice
+    model: MM15
+    processor: Processor
+    seconds: float
+
+
+class Worker:
+    """The thread and its queue. One model is in memory at a time."""
+
+    def __init__(self, choices: Sequence[Choice], limit: int = QUEUE) -> None:
+        """Loads the first of `choices`; raises UserError where one cannot be used."""
+        self.choices = {c.label: c for c in choices}
+        self.limit = limit
+        self.facts: dict[str, dict[str, Any]] = {}  # of models that were loaded
+        self.configs = {c.label: c.check() for c in choices}
+        self._loaded: _Loaded | None = None
+        self._waiting: list[Ticket] = []
+        self._answering: Ticket | None = None
+        self._change = threading.Condition()
+        self._ended = False
+        self._failure: UserError | None = None
+        ready = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(choices[0], ready), daemon=True
+        )
+        self._thread.start()
+        ready.wait()
+        if self._failure:
+            raise self._failure
+
+    def submit(self, request: Request) -> Ticket:
+        """Raises BusyError where the queue is full."""
+        if request.model not in self.choices:
+            raise UserError(
+                f"model {request.model!r} is not offered here; "
+                f"choose one of {', '.join(self.choices)}"
+            )
+        ticket = Ticket(request, self)
+        with self._change:
+            if self._ended:
+                raise BusyError("the app is ending; start it again")
+            if len(self._waiting) >= self.limit:
+                raise BusyError(
+                    f"{len(self._waiting)} questions are waiting, the limit is "
+                    f"{self.limit}: ask again in a minute"
+                )
+            self._waiting.append(ticket)
+            self._change.notify()
+        return ticket
+
+    def ahead(self, ticket: Ticket) -> int | None:
+        """How many questions come before a ticket; None when it is done."""
+        with self._change:
+            if ticket is self._answering:
+                return 0
+            if ticket not in self._waiting:
+                return None
+            busy = self._answering is not None
+            return self._waiting.index(ticket) + busy
+
+    def close(self) -> None:
+        """Ends the thread after the token that is due."""
+        with self._change:
+            self._ended = True
+            if self._answering:
+                self._answering.stop()
+            self._change.notify()
+        self._thread.join()
+
+    def _run(self, first: Choice, ready: threading.Event) -> None:
+        try:
+            self._use(first)
+        except Exception as e:
+            self._failure = one_line(e)
+            return
+        finally:
+            ready.set()
+        while True:
+            with self._change:
+                self._answering = None
+                self._change.wait_for(lambda: self._waiting or self._ended)
+                if self._ended:
+                    for ticket in self._waiting:
+                        ticket.put(BusyError("the app is ending; start it again"))
+                    self._loaded = None  # freed where it was made
+                    return
+                ticket = self._answering = self._waiting.pop(0)
+            try:
+                ticket.put(self._answer(ticket))
+            except Exception as e:  # the next question is answered all the same
+                with contextlib.suppress(OSError):  # nobody reads stderr
+                    self._recover(e)
+                ticket.put(one_line(e))
+
+    def _use(self, choice: Choice) -> _Loaded:
+        if self._loaded is None or self._loaded.choice != choice:
+            self._loaded = None  # the other's memory is needed first
+            mx.clear_cache()
+            begin = time.perf_counter()
+            model, processor = load(choice.name, adapter_path=choice.adapters)
+            seconds = time.perf_counter() - begin
+            self.facts[choice.label] = info.describe(choice.name)
+            self._loaded = _Loaded(choice, model, processor, seconds)
+        return self._loaded
+
+    def _answer(self, ticket: Ticket) -> Answered:
+        request = ticket.request
+        if ticket.stopped:
+            raise UserError("stopped before its turn came; ask again")
+        loaded = self._use(self.choices[request.model])
+        processor = loaded.processor
+        prepared = processor.prepare(request.messages)
+        responses = decode(loaded.model, processor, prepared, request.options)
+        told = _told(responses, ticket)
+        result = collect(processor, prepared, request.messages, told)
+        result.timings.load_s = loaded.seconds
+        coordinates = processor.config.coordinates
+        elements: list[Element] = []
+        marked = result.text
+        if prepared.images:
+            size = prepared.sizes[prepared.subject]
+            elements = ui.parse_elements(result.text, size, coordinates)
+            marked = mark(result.text, size, coordinates)
+        document_ = document(result, request.model, None)
+        return Answered(result, document_, elements, marked)
+
+    def _recover(self, error: Exception) -> None:
+        if isinstance(error, UserError):
+            return
+        traceback.print_exc(file=sys.stderr)
+        if self._loaded:  # it may be half of something
+            self._loaded.processor.memory.forget()
+        mx.clear_cache()
+
+
+def _told(
+    responses: Iterator[GenerationResponse], ticket: Ticket
+) -> Iterator[GenerationResponse]:
+    """The stream, written to the ticket as it comes, to its end or to `stop`."""
+    for response in responses:
+        ticket.put(Piece(response.text))
+        if ticket.stopped and response.finish_reason is None:
+            responses.close()  # type: ignore[attr-defined]
+            yield replace(response, finish_reason=STOPPED)
+            return
+        yield response
+
+
+_PLACE = re.compile(r"\w*[\[(][^\[\]()]*[\])]")
+
+
+def mark(text: str, size: Size, coordinates: CoordinateConfig) -> str:
+    """An answer with its places as pixel markup: `[0, 0, 500, 500]` of a picture of
+    100 × 200 → `<box>0,0,50,100</box>`. Forms with other brackets stay."""
+
+    def pixels(match: re.Match[str]) -> str:
+        boxes, points = parse_answer(match[0], [size], coordinates)
+        if boxes:
+            return ui.box_markup(boxes[0].px)
+        if points:
+            x, y = points[0].px
+            return f"<point>{x:g},{y:g}</point>"
+        return match[0]
+
+    return _PLACE.sub(pixels, text)
+
+
+def one_line(error: Exception) -> UserError:
+    """What a user is told: his mistake, too little memory, or that the model failed."""
+    if isinstance(error, UserError):
+        return error
+    text = " ".join(str(error).split()) or type(error).__name__
+    short = isinstance(error, MemoryError) or re.search(
+        r"malloc|allocat|out of memory|buffer size", text, re.IGNORECASE
+    )
+    if short:
+        return UserError(
+            f"not enough memory for this question ({text[:120]}): use fewer or smaller "
+            "pictures, fewer tokens, or a smaller model"
+        )
+    return UserError(
+        f"the answer failed ({type(error).__name__}: {text[:160]}); the conversation "
+        "is kept: ask again, or choose another model"
+    )

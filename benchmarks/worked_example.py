@@ -1,0 +1,131 @@
+"""A model that knows one app's style: screens, LoRA, and the metrics before and after.
+
+Renders screens of one UI kit (or takes rendered ones), keeps every fifth for the test,
+writes the rest as training rows, trains a LoRA on `nano-ui`, and evaluates the model
+with and without it on the kept screens and on a general set, which it must not forget.
+The last line of stdout is one JSON document.
+
+Run: python benchmarks/worked_example.py --out style --kit weui \
+         --general benchmarks/data/layouts-ten-kits.jsonl
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from mm15_mlx import load
+from mm15_mlx.config import UserError
+from mm15_mlx.evaluate import predictions, read_tasks, task_means
+from mm15_mlx.screens.questions import short_questions
+from mm15_mlx.screens.sheet import read_rows
+from mm15_mlx.screens.tasks import tasks
+from mm15_mlx.train import run
+
+EVERY = 5  # one screen of so many is for the test, and the one after it validates
+Metrics = dict[str, Any]
+
+
+def write_data(screens: Path, out: Path, questions: int, per_task: int) -> None:
+    """train.jsonl, valid.jsonl and tasks.jsonl in `out`, beside links to pictures."""
+    rows = read_rows(screens)
+    lines: dict[str, list[dict[str, Any]]] = {"train": [], "valid": [], "tasks": []}
+    for k, row in enumerate(rows):
+        if k % EVERY == 0:
+            lines["tasks"] += tasks(row, str(screens.resolve()), per_task, seed=0)
+            continue
+        name = "valid" if k % EVERY == 1 and k > EVERY else "train"
+        for asked in short_questions(row, Random(k), questions):
+            lines[name].append({
+                "messages": [
+                    {"role": "user", "content": asked.prompt},
+                    {"role": "assistant", "content": asked.answer},
+                ],
+                "images": [str((screens / row["image"]).resolve())],
+            })  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    for name, values in lines.items():
+        text = "".join(json.dumps(v, ensure_ascii=False) + "\n" for v in values)
+        (out / f"{name}.jsonl").write_text(text, encoding="utf-8")
+
+
+def measured(path: Path, adapters: Path | None, limit: int | None) -> Metrics:
+    """The mean of every metric on tasks, as `eval` has them."""
+    rows = read_tasks(path)[:limit]
+    model, processor = load("nano-ui", adapter_path=adapters)
+    return task_means(list(predictions(model, processor, rows)))
+
+
+def table(title: str, before: Metrics, after: Metrics) -> str:
+    lines = [f"| {title} | metric | before | after | change | n |", "|---" * 6 + "|"]
+    for task, values in before.items():
+        for key, value in values.items():
+            if key != "n":
+                now = after[task][key]
+                lines.append(
+                    f"| {task} | {key} | {value:.3f} | {now:.3f} | {now - value:+.3f} "
+                    f"| {values['n']} |"
+                )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--screens", type=Path, help="rendered already; else rendered")
+    parser.add_argument("--kit", default="weui")
+    parser.add_argument("--n", type=int, default=200, help="screens to render")
+    parser.add_argument("--questions", type=int, default=8, help="of a screen")
+    parser.add_argument("--per-task", type=int, default=2)
+    parser.add_argument("--general", type=Path, help="tasks not to be forgotten")
+    parser.add_argument("--limit", type=int, help="of the tasks of each set")
+    parser.add_argument("--iters", type=int, default=200)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--num-layers", type=int, default=-1, help="the last ones")
+    args = parser.parse_args(arguments)
+    screens = args.screens or args.out / "screens"
+    try:
+        if not args.screens:
+            from mm15_mlx.screens import build
+
+            build.render_screens(screens, args.n, 0, build.Options(kits=(args.kit,)))
+        data, adapters = args.out / "data", args.out / "adapters"
+        write_data(screens, data, args.questions, args.per_task)
+        sets = {"style": data / "tasks.jsonl"}
+        if args.general:
+            sets["general"] = args.general
+        before = {k: measured(path, None, args.limit) for k, path in sets.items()}
+        begin = time.perf_counter()
+        shutil.rmtree(adapters, ignore_errors=True)
+        settings = {
+            "data": str(data), "adapter_path": str(adapters), "iters": args.iters,
+            "batch_size": args.batch_size, "learning_rate": args.learning_rate,
+            "num_layers": args.num_layers,
+            "steps_per_eval": max(1, args.iters // 4), "val_batches": 8,
+        }  # fmt: skip
+        report, status = run(settings)
+        if status:
+            return status
+        seconds = time.perf_counter() - begin
+        after = {k: measured(path, adapters, args.limit) for k, path in sets.items()}
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name in sets:
+        print(table(name, before[name], after[name]) + "\n")
+    print(json.dumps({
+        "kit": args.kit, "iters": args.iters, "rows_drawn": report["drawn"][0]["drawn"],
+        "seconds": round(seconds, 1), "loss": report["loss"],
+        "valid_loss": report["best_valid_loss"], "before": before, "after": after,
+    }))  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

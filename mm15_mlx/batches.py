@@ -1,0 +1,166 @@
+"""Batches of rows: which go together, and the arrays that the loss is made of.
+
+What this file is: rows of like length side by side, padded on the right, each with
+positions and attention of its own, so that nothing leaks from one into another; and the
+pictures' part, computed once where the encoder is frozen. What it is not: the loss.
+
+B rows, L tokens, T learnt tokens of the batch, M visual tokens, D decoder width.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from mm15_mlx.dataset import PictureRef, Sample
+from mm15_mlx.mixture import Draws
+from mm15_mlx.mm15 import MM15
+from mm15_mlx.processor import Processor
+
+WINDOW = 16  # batches, at most, whose rows are sorted by length among each other
+_VIEWS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`ids` (B, L); `places` (T,) of the hidden states, counted through B × L, that are
+    to predict `targets` (T,); `real` (B, L) is false for padding."""
+
+    ids: mx.array
+    places: mx.array
+    targets: mx.array
+    real: mx.array
+    pictures: tuple[PictureRef, ...]  # in the order of their placeholders
+    rows: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """How many tokens are learnt."""
+        return self.targets.size
+
+    @property
+    def length(self) -> int:
+        """How many tokens there are, without padding."""
+        return int(self.real.sum().item())
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Rows as one batch. Padding stands behind every row, where causal attention keeps
+    it from being seen, and every row's positions begin at 0."""
+    length = max(len(s.ids) for s in samples)
+    ids = np.zeros((len(samples), length), np.int32)
+    learnt = np.zeros((len(samples), length), bool)
+    real = np.zeros((len(samples), length), bool)
+    for b, s in enumerate(samples):
+        ids[b, : len(s.ids)] = s.ids
+        learnt[b, : len(s.ids)] = s.learnt
+        real[b, : len(s.ids)] = True
+    learnt[:, 0] = False  # nothing stands before it
+    places = np.flatnonzero(learnt)
+    return Batch(
+        mx.array(ids),
+        mx.array(places - 1),
+        mx.array(ids.reshape(-1)[places]),
+        mx.array(real),
+        tuple(p for s in samples for p in s.pictures),
+        tuple(s.where for s in samples),
+    )
+
+
+class Batches:
+    """Batch `i` is a function of the data, the draws, the seed and `i` alone."""
+
+    def __init__(
+        self, samples: Sequence[Sample], draws: Draws, batch_size: int, seed: int
+    ) -> None:
+        self._samples = samples
+        self._draws = draws
+        self._size = batch_size
+        self._seed = seed
+        # No more than all rows once: a row sorted beside itself would be a batch.
+        self._wide = max(1, min(WINDOW, len(samples) // batch_size))
+        self._window: tuple[int, list[list[int]]] = (-1, [])
+
+    def rows(self, i: int) -> list[int]:
+        """The row numbers of batch `i`, from 0."""
+        window, place = divmod(i, self._wide)
+        if self._window[0] != window:
+            self._window = window, self._sorted(window)
+        return self._window[1][place]
+
+    def _sorted(self, window: int) -> list[list[int]]:
+        """The batches of a window: alike in length, in no order of length."""
+        wide = self._wide * self._size
+        drawn = [self._draws[t] for t in range(window * wide, (window + 1) * wide)]
+        drawn.sort(key=lambda r: len(self._samples[r].ids))
+        cut = [drawn[k : k + self._size] for k in range(0, wide, self._size)]
+        order = np.random.default_rng([self._seed, window]).permutation(self._wide)
+        return [cut[k] for k in order]
+
+    def __getitem__(self, i: int) -> Batch:
+        return collate([self._samples[r] for r in self.rows(i)])
+
+
+class Pictures:
+    """The pictures' part of a batch, as far as frozen parts make it.
+
+    With encoder and connector frozen that is visual tokens (M, D), with a connector
+    that trains the encoder's patches, with an encoder that trains normalised views. The
+    least recently used go beyond `limit_bytes`; the same values come back then.
+    """
+
+    def __init__(
+        self, model: MM15, processor: Processor, parts: Sequence[str], limit_bytes: int
+    ) -> None:
+        self._model = model
+        self._processor = processor
+        self._limit = limit_bytes
+        self._kept: OrderedDict[str, tuple[mx.array, np.ndarray]] = OrderedDict()
+        self._bytes = 0
+        self.computed = 0
+        self._make, self._finish = self._ways(parts)
+
+    def _ways(
+        self, parts: Sequence[str]
+    ) -> tuple[Callable[[mx.array], mx.array], Callable[[mx.array], mx.array]]:
+        """What is computed once of views (V, S, S, 3), and what at every step."""
+        model = self._model
+        if "encoder" in parts:
+            return (lambda x: x), model.encode_image
+        if "connector" in parts:
+            return model.encoder, model.connector
+        return model.encode_image, lambda x: x
+
+    def fetch(self, refs: Sequence[PictureRef]) -> list[tuple[mx.array, np.ndarray]]:
+        """What is kept of each picture, computed where it is not, and its packing."""
+        return [self._kept_or_made(ref) for ref in refs]
+
+    def _kept_or_made(self, ref: PictureRef) -> tuple[mx.array, np.ndarray]:
+        if ref.key in self._kept:
+            self._kept.move_to_end(ref.key)
+            return self._kept[ref.key]
+        picture = ref.open(self._processor)
+        pixels = self._processor.pixels(picture)
+        groups = []
+        for start in range(0, pixels.shape[0], _VIEWS_AT_ONCE):
+            groups.append(self._make(pixels[start : start + _VIEWS_AT_ONCE]))
+            mx.eval(groups[-1])
+        made = mx.concatenate(groups), picture.packing
+        mx.eval(made[0])
+        self.computed += 1
+        self._kept[ref.key] = made
+        self._bytes += made[0].nbytes
+        while self._bytes > self._limit and len(self._kept) > 1:
+            _, (dropped, _) = self._kept.popitem(last=False)
+            self._bytes -= dropped.nbytes
+        return made
+
+    def visual(self, kept: Sequence[tuple[mx.array, np.ndarray]]) -> mx.array | None:
+        """Visual tokens (M, D) of pictures, differentiable in the parts that train."""
+        if not kept:
+            return None
+        return mx.concatenate(
+            [self._model.pack(self._finish(x), order) for x, order in kept]
+        )

@@ -1,0 +1,198 @@
+"""Checkpoints: a training can be killed at any moment and goes on as if it had not.
+
+What this file is: one folder for each checkpoint, written beside its place, brought to
+the disk and then renamed: trained tensors, adapter configuration, the optimizer's
+state, and the step, of which data and randomness are functions. The last and the best
+are kept. What it is not: the training.
+
+    ADAPTERS/adapters.safetensors, adapter_config.json  the last, for use
+    ADAPTERS/checkpoints/step-0000200/          the same, and what --resume needs
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_unflatten
+
+from mm15_mlx import __version__
+from mm15_mlx.checkpoint import WeightsError, read_header
+from mm15_mlx.lora import ADAPTER_CONFIG, ADAPTERS
+from mm15_mlx.train_config import FREE, TrainError
+
+CHECKPOINTS = "checkpoints"
+OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
+_NAME = re.compile(r"step-\d{7,}")
+_PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands. `data` is a hash of all rows and pictures."""
+
+    step: int
+    tokens: int  # learnt so far
+    read: int  # tokens of all kinds so far
+    data: str
+    config: dict[str, Any]
+    best: float | None = None  # lowest validation loss, and where it was
+    best_step: int | None = None
+    # Since the last report: the sum of the losses of all learnt tokens, and how many.
+    window_loss: float = 0.0
+    window_tokens: int = 0
+
+
+class Checkpoints:
+    """The checkpoints of one adapter folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.parent = folder / CHECKPOINTS
+
+    def begin(self) -> None:
+        """Make the folders; what a killed run left half-written goes."""
+        try:
+            self.parent.mkdir(parents=True, exist_ok=True)
+            for path in self.parent.iterdir():
+                if path.name.endswith(_PARTIAL):
+                    shutil.rmtree(path)
+        except OSError as e:
+            raise _unwritable(self.folder, e) from e
+
+    def steps(self) -> list[int]:
+        """The steps that have a whole checkpoint, in order."""
+        if not self.parent.is_dir():
+            return []
+        names = [p.name for p in self.parent.iterdir() if _NAME.fullmatch(p.name)]
+        return sorted(int(name.removeprefix("step-")) for name in names)
+
+    def place(self, step: int) -> Path:
+        return self.parent / f"step-{step:07d}"
+
+    def save(
+        self,
+        progress: Progress,
+        tensors: Mapping[str, mx.array],
+        optimizer: Mapping[str, Any],
+        adapter_config: Mapping[str, Any],
+    ) -> Path:
+        """Write a checkpoint, then the adapters for use, then drop what is not needed.
+
+        Raises TrainError where that fails; what was there before is untouched then.
+        """
+        place = self.place(progress.step)
+        partial = place.with_name(place.name + _PARTIAL)
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            metadata = {"format": "mlx", "mm15_mlx": __version__}
+            mx.save_safetensors(str(partial / ADAPTERS), dict(tensors), metadata)
+            state = dict(tree_flatten(optimizer))
+            mx.save_safetensors(str(partial / OPTIMIZER), state, metadata)
+            _write_json(partial / ADAPTER_CONFIG, adapter_config)
+            _write_json(partial / STATE, asdict(progress))
+            for path in (*partial.iterdir(), partial):
+                _to_disk(path)
+            if place.exists():  # the same step again, after a --resume
+                self.drop(progress.step)
+            partial.rename(place)
+            _to_disk(self.parent)
+            self.publish(progress.step)
+            self._prune({progress.step, progress.best_step})
+        except (OSError, RuntimeError) as e:  # RuntimeError is MLX's for a full disk
+            shutil.rmtree(partial, ignore_errors=True)
+            raise _unwritable(place, e) from e
+        return place
+
+    def publish(self, step: int) -> None:
+        """Put a checkpoint's adapters where they are looked for."""
+        place = self.place(step)
+        try:
+            for name in (ADAPTER_CONFIG, ADAPTERS):
+                partial = self.folder / f".{name}{_PARTIAL}"
+                shutil.copyfile(place / name, partial)
+                _to_disk(partial)
+                os.replace(partial, self.folder / name)
+        except OSError as e:
+            raise _unwritable(self.folder, e) from e
+
+    def _prune(self, keep: set[int | None]) -> None:
+        for step in self.steps():
+            if step not in keep:
+                self.drop(step)
+
+    def drop(self, step: int) -> None:
+        """Renamed first: a half deleted folder must not look like a whole one."""
+        gone = self.place(step).with_name(f"old-{step}{_PARTIAL}")
+        self.place(step).rename(gone)
+        shutil.rmtree(gone)
+
+    def load(self) -> tuple[Progress, dict[str, mx.array], dict[str, Any]]:
+        """The last checkpoint: progress, trained tensors, the optimizer's state.
+
+        Raises TrainError where there is none, or a file of it is damaged.
+        """
+        steps = self.steps()
+        if not steps:
+            raise TrainError(
+                f"--resume: {self.folder} has no checkpoint; start without --resume"
+            )
+        place = self.place(steps[-1])
+        try:
+            state = json.loads((place / STATE).read_text(encoding="utf-8"))
+            progress = Progress(**state)
+            for name in (ADAPTERS, OPTIMIZER):
+                read_header(place / name)
+            tensors = mx.load(str(place / ADAPTERS))
+            optimizer = mx.load(str(place / OPTIMIZER))
+            mx.eval(tensors, optimizer)
+        except (OSError, ValueError, TypeError, WeightsError) as e:
+            raise TrainError(
+                f"--resume: the checkpoint {place} is damaged ({e}); delete it to go "
+                "on from the one before"
+            ) from e
+        return progress, tensors, tree_unflatten(list(optimizer.items()))
+
+
+def check_same(progress: Progress, config: Mapping[str, Any], data: str) -> None:
+    """Raise TrainError where a run could not go on as the one that was stopped."""
+    for key, now in config.items():
+        was = progress.config.get(key)
+        if key not in FREE and was != now:
+            raise TrainError(
+                f"--resume: {key} was {was!r} and is {now!r}; give the same settings, "
+                "or start a new run in another --adapter-path"
+            )
+    if progress.data != data:
+        raise TrainError(
+            "--resume: the training data have changed since the checkpoint; restore "
+            "them, or start a new run in another --adapter-path"
+        )
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(path: Path, error: Exception) -> TrainError:
+    reason = getattr(error, "strerror", None) or error
+    return TrainError(
+        f"{path} cannot be written: {reason}; make room or choose another "
+        "--adapter-path, then go on with --resume"
+    )

@@ -1,0 +1,75 @@
+"""`mm15-mlx fuse`: a model folder with the adapters in its weights.
+
+What this file is: reading both, joining them, and writing a folder that needs no
+adapters any more. A quantised layer is quantised again in its own way, unless
+`--dequantize`; every other number keeps its type. What it is not: quantising.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from mlx.utils import tree_flatten
+
+from mm15_mlx import __version__
+from mm15_mlx.checkpoint import CARD, WeightsError, other_files
+from mm15_mlx.load import DEFAULT_MODEL, find_model
+from mm15_mlx.lora import ADAPTER_CONFIG, fuse, load_adapters, read_tuning
+from mm15_mlx.weights import load_model, save_model
+
+
+def run(
+    name: str | None, adapters: Path, target: Path, dequantize: bool, force: bool
+) -> None:
+    """Write `target`; raises UserError where adapters and model do not fit.
+
+    name: the model; the one that the adapters were trained on unless told.
+    """
+    read_tuning(adapters)
+    name = name or trained_on(adapters)
+    folder = find_model(name)
+    if target.exists() and not force:
+        raise WeightsError(f"{target} exists; choose another name or give --force")
+    model, config = load_model(folder, keep_dtype=True)
+    kinds = {name: x.dtype for name, x in tree_flatten(model.parameters())}
+    applied = load_adapters(model, adapters)
+    # What was trained in full, in float32, goes back to the type of the model's folder.
+    trained = dict(tree_flatten(model.parameters()))
+    back = [(n, trained[n].astype(kinds[n])) for n in kinds if n in trained]
+    model.load_weights(back, strict=False)
+    fused = fuse(model, dequantize)
+    if dequantize:
+        config = dataclasses.replace(config, quantization=None)
+    source = (config.provenance or {}).get("source", name)
+    provenance = (config.provenance or {}) | {
+        "source": f"{source}, fine-tuned with adapters",
+        "tool": f"mm15-mlx {__version__}",
+    }
+    provenance.pop("sha256", None)  # of the weights before
+    config = dataclasses.replace(config, provenance=provenance)
+    files = other_files(folder)
+    files[CARD] = card(folder, name, adapters).encode()
+    save_model(target, model, config, files=files, force=force)
+    print(
+        f"applied {applied} modules, {fused} of them fused; wrote {target}",
+        file=sys.stderr,
+    )
+
+
+def trained_on(adapters: Path) -> str:
+    """The model that `adapter_config.json` names."""
+    data = json.loads((adapters / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    name = data.get("model", DEFAULT_MODEL)
+    return name if isinstance(name, str) else DEFAULT_MODEL
+
+
+def card(folder: Path, name: str, adapters: Path) -> str:
+    """The source's card, and that it is no longer that model."""
+    path = folder / CARD
+    text = path.read_text(encoding="utf-8") if path.is_file() else f"# {folder.name}\n"
+    return (
+        f"{text.rstrip()}\n\n## Fine-tuned\n\nAdapters ({adapters.name}) were fused "
+        f"into {Path(name).name} by mm15-mlx {__version__}. Figures above are of the "
+        "model before; measure this one with `mm15-mlx eval`.\n"
+    )

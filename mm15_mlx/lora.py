@@ -1,0 +1,266 @@
+"""What of a model is trained, and adapters: mlx-lm's layers and mlx-lm's files.
+
+What this file is: LoRA and DoRA layers put into the decoder (on a quantised base that
+is QLoRA), whole parts set free, and `adapters.safetensors` + `adapter_config.json`
+written, read strictly, and fused. What it is not: training itself (trainer.py).
+
+The decoder is adapted, or trained in full; connector and encoder, where they train, do
+so in full, and their tensors lie in the adapter file under their own names.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
+
+from mm15_mlx.checkpoint import FLOATS, WeightsError, listed, read_header
+from mm15_mlx.config import UserError
+from mm15_mlx.mm15 import MM15
+
+ADAPTERS = "adapters.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+TYPES = ("lora", "dora", "full")
+PARTS = ("decoder", "connector", "encoder")
+_LEAVES = ("lora_a", "lora_b", "m")  # of mlx-lm's layers
+
+
+@dataclass(frozen=True)
+class LoraParameters:
+    """mlx-lm's keys and defaults. `keys`: paths in a layer, such as self_attn.q_proj,
+    or in the model; without them every linear layer and expert of the layers."""
+
+    rank: int = 8
+    scale: float = 20.0
+    dropout: float = 0.0
+    keys: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise UserError(f"lora_parameters: rank is {self.rank}; it must be above 0")
+        if not 0 <= self.dropout < 1:
+            raise UserError(
+                f"lora_parameters: dropout is {self.dropout}; it must be in [0, 1)"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As mlx-lm reads it: no keys, rather than null ones."""
+        made = {"rank": self.rank, "scale": self.scale, "dropout": self.dropout}
+        return made | ({"keys": list(self.keys)} if self.keys is not None else {})
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a model is made trainable. `num_layers`: the last ones, -1 for all."""
+
+    fine_tune_type: str = "lora"
+    num_layers: int = -1
+    lora_parameters: LoraParameters = field(default_factory=LoraParameters)
+    parts: tuple[str, ...] = ("decoder",)
+
+    def __post_init__(self) -> None:
+        if self.fine_tune_type not in TYPES:
+            raise UserError(
+                f"fine_tune_type is {self.fine_tune_type!r}; it must be one of "
+                f"{', '.join(TYPES)}"
+            )
+        unknown = sorted(set(self.parts) - set(PARTS))
+        if unknown or not self.parts:
+            given = repr(unknown[0]) if unknown else "nothing"
+            raise UserError(f"{given} is to be trained; name {', '.join(PARTS)}")
+
+
+def make_trainable(model: MM15, tuning: Tuning) -> None:
+    """Freeze the model but for what `tuning` names; adapters are put in at random.
+
+    Raises UserError where the model has no such layers, or cannot train them.
+    """
+    model.freeze()
+    count = len(model.layers)
+    if tuning.num_layers != -1 and not 1 <= tuning.num_layers <= count:
+        raise UserError(
+            f"num_layers is {tuning.num_layers}; the model has {count}: give 1 to "
+            f"{count}, or -1 for all"
+        )
+    if "decoder" in tuning.parts and tuning.fine_tune_type == "full":
+        _unfreeze_decoder(model, tuning.num_layers)
+    elif "decoder" in tuning.parts:
+        _adapt_decoder(model, tuning)
+    for part in ("connector", "encoder"):
+        if part in tuning.parts:
+            _unfreeze(model[part], part)
+    if "connector" in tuning.parts and "image_newline" in model:
+        model.unfreeze(recurse=False, keys=["image_newline"])
+
+
+def _unfreeze_decoder(model: MM15, num_layers: int) -> None:
+    """The last layers; with all of them embedding, norm and head as well."""
+    if num_layers in (-1, len(model.layers)):
+        _unfreeze(model.decoder, "decoder")
+        return
+    for layer in model.layers[-num_layers:]:
+        _unfreeze(layer, "decoder")
+
+
+def _unfreeze(module: nn.Module, part: str) -> None:
+    if any("scales" in m for m in module.modules()):
+        raise UserError(
+            f"the {part} is quantised and cannot be trained in full; train adapters "
+            "(fine_tune_type lora), or a model with floating-point weights"
+        )
+    module.unfreeze()
+    # In half precision most updates would be smaller than a number's last bit.
+    floats = tree_map(lambda x: x.astype(mx.float32), module.trainable_parameters())
+    module.update(floats)
+
+
+def _adapt_decoder(model: MM15, tuning: Tuning) -> None:
+    from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
+    from mlx_lm.tuner.utils import linear_to_lora_layers  # seconds to import
+
+    last = 0 if tuning.num_layers == -1 else -tuning.num_layers
+    names = dict(model.named_modules())
+    in_layers = {p: m for x in model.layers[last:] for p, m in x.named_modules()}
+    keys = tuning.lora_parameters.keys
+    for key in keys or ():
+        if key not in in_layers and key not in names:
+            near = difflib.get_close_matches(key, [*in_layers, *names], n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"lora_parameters: no layer is called {key!r}{hint}")
+    chosen = [in_layers.get(k, names.get(k)) for k in keys or in_layers]
+    experts = any(isinstance(m, SwitchLinear | QuantizedSwitchLinear) for m in chosen)
+    if tuning.fine_tune_type == "dora" and experts:
+        raise UserError(
+            "mlx-lm has no DoRA for mixtures of experts; use fine_tune_type lora, or "
+            "lora_parameters with the keys of the attention alone"
+        )
+    try:
+        linear_to_lora_layers(
+            model,
+            len(model.layers) if tuning.num_layers == -1 else tuning.num_layers,
+            tuning.lora_parameters.to_dict(),
+            use_dora=tuning.fine_tune_type == "dora",
+        )
+    except ValueError as e:  # a key that names a whole block, say
+        raise UserError(f"lora_parameters: {e}") from e
+    if not adapted(model):
+        raise UserError("lora_parameters: the keys name no layer that can be adapted")
+
+
+def adapted(model: nn.Module) -> dict[str, nn.Module]:
+    """The adapted layers by path."""
+    return {path: m for path, m in model.named_modules() if "lora_a" in m}
+
+
+def trained_tensors(model: nn.Module) -> dict[str, mx.array]:
+    """What training changes, by name: the contents of an adapter file."""
+    return dict(tree_flatten(model.trainable_parameters()))
+
+
+# --- adapter folders --------------------------------------------------------------
+
+
+def adapter_config(tuning: Tuning, rest: Mapping[str, Any]) -> dict[str, Any]:
+    """`adapter_config.json` as mlx-lm reads it, with our parts beside its keys."""
+    from mm15_mlx import __version__
+
+    return {
+        **rest,
+        "fine_tune_type": tuning.fine_tune_type,
+        "num_layers": tuning.num_layers,
+        "lora_parameters": tuning.lora_parameters.to_dict(),
+        "trained_parts": list(tuning.parts),
+        "mm15_mlx": __version__,
+    }
+
+
+def read_tuning(folder: Path) -> Tuning:
+    """What `adapter_config.json` of an adapter folder says; raises WeightsError."""
+    path = folder / ADAPTER_CONFIG
+    if not folder.is_dir():
+        raise WeightsError(f"--adapter-path {folder} is no folder; name one of `train`")
+    for name in (ADAPTER_CONFIG, ADAPTERS):
+        if not (folder / name).is_file():
+            raise WeightsError(
+                f"{folder} has no {name}; give a folder that `train` or mlx-lm wrote"
+            )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        layers = data["num_layers"]
+        kind = data.get("fine_tune_type", "lora")
+        given = data.get("lora_parameters") or {}
+        parameters = LoraParameters()
+        if kind != "full":
+            keys = given.get("keys")
+            parameters = LoraParameters(
+                given["rank"],
+                given["scale"],
+                given.get("dropout", 0.0),
+                None if keys is None else tuple(keys),
+            )
+        parts = tuple(data.get("trained_parts", ("decoder",)))
+        return Tuning(kind, layers, parameters, parts)
+    except KeyError as e:
+        raise WeightsError(f"{path} lacks the key {e.args[0]!r}; train again") from e
+    except (ValueError, TypeError, AttributeError) as e:
+        raise WeightsError(f"{path} cannot be used: {e}; train again") from e
+
+
+def load_adapters(model: MM15, folder: Path) -> int:
+    """Apply an adapter folder to the model that it was trained on; how many modules it
+    changes. Raises WeightsError, listing them, where tensors are missing, unknown or of
+    another shape: none of them may be left out in silence."""
+    tuning = read_tuning(folder)
+    path = folder / ADAPTERS
+    stored, _ = read_header(path)
+    make_trainable(model, tuning)
+    expected = trained_tensors(model)
+    problems = [f"{name}: unknown" for name in stored if name not in expected]
+    for name, array in expected.items():
+        if name not in stored:
+            problems.append(f"{name}: missing")
+        elif stored[name].shape != array.shape:
+            problems.append(
+                f"{name}: shape {stored[name].shape}, expected {array.shape}"
+            )
+        elif stored[name].dtype not in FLOATS:
+            problems.append(f"{name}: type {stored[name].dtype}, expected a float")
+    if problems:
+        raise WeightsError(
+            f"the adapters in {folder} do not fit this model; give the model that they "
+            f"were trained on:{listed(problems)}"
+        )
+    put(model, mx.load(str(path)))
+    model.freeze()
+    model.eval()
+    return len({name.rpartition(".")[0] for name in stored})
+
+
+def put(model: nn.Module, tensors: Mapping[str, mx.array]) -> None:
+    """Set trained tensors, which are float32 wherever a CPU would be slow without."""
+    on_cpu = mx.default_device() == mx.Device(mx.cpu)
+    cast = [(n, x.astype(mx.float32) if on_cpu else x) for n, x in tensors.items()]
+    mx.eval([x for _, x in cast])
+    model.load_weights(cast, strict=False)
+
+
+def fuse(model: MM15, dequantize: bool = False) -> int:
+    """Put the adapters into the layers that they adapt; how many there were.
+
+    A quantised layer is quantised again, in the same way, unless `dequantize`.
+    """
+    found = adapted(model)
+    fused = [(p, m.fuse(dequantize=dequantize)) for p, m in found.items()]
+    if fused:
+        model.update_modules(tree_unflatten(fused))
+    if dequantize:
+        from mlx_lm.utils import dequantize_model
+
+        dequantize_model(model)
+    mx.eval(model.parameters())
+    return len(fused)

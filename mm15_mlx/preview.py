@@ -1,0 +1,125 @@
+"""`mm15-mlx data preview`: rows of training data as a sheet, with the boxes they name.
+
+A look at it shows what no rule can: a box round the wrong thing, an answer to another
+question.
+"""
+
+import os
+import sys
+import textwrap
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from mm15_mlx.dataset import marked, read_split
+from mm15_mlx.grounding import Box, Point, draw
+from mm15_mlx.images import load_picture
+from mm15_mlx.load import find_model, load_processor
+from mm15_mlx.training_rows import SPLITS, DataError, Row, split_file
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+_WIDTH, _COLUMNS, _GAP, _LINE, _LINES = 300, 5, 12, 15, 8
+_BACK, _INK, _ANSWER, _NUMBER = "#f4f4f2", "#202124", "#0a58ca", "#6c757d"
+
+
+def run(
+    folder: Path, out: Path, split: str, limit: int, model: str, force: bool
+) -> None:
+    """Write the sheet of the first good rows; raises DataError where there are none."""
+    if split not in SPLITS:
+        raise DataError(f"--split is {split!r}; use {', '.join(SPLITS)}")
+    if out.suffix.lower() not in ENDINGS:
+        raise DataError(f"--out {out} must end in .png, .jpg or .webp")
+    if not out.parent.is_dir():
+        raise DataError(f"--out {out}: the folder {out.parent} does not exist")
+    if out.exists() and not force:
+        raise DataError(f"{out} exists; give --force to overwrite it")
+    if not folder.is_dir() or split_file(folder, split) is None:
+        raise DataError(f"{folder} has no {split}.jsonl; write one")
+    read = read_split(folder, split, load_processor(find_model(model)))
+    if not read.rows:
+        raise DataError(f"{folder} has no good row in {split}; see `data check`")
+    partial = out.with_name(f".{out.stem}.partial{out.suffix}")
+    try:
+        sheet(read.rows[:limit]).save(partial)
+        os.replace(partial, out)
+    except OSError as e:
+        raise DataError(f"--out {out} cannot be written: {e.strerror}") from e
+    finally:
+        partial.unlink(missing_ok=True)
+    if read.problems:
+        print(
+            f"warning: {len(read.problems)} bad rows are not shown; see `data check`",
+            file=sys.stderr,
+        )
+    print(f"wrote {out} ({min(limit, len(read.rows))} rows)", file=sys.stderr)
+
+
+def sheet(rows: list[Row]) -> Image.Image:
+    """All rows on one picture, five side by side."""
+    cells = [cell(row) for row in rows]
+    columns = min(_COLUMNS, len(cells))
+    bands = [cells[k : k + columns] for k in range(0, len(cells), columns)]
+    heights = [max(c.height for c in band) for band in bands]
+    size = _GAP + columns * (_WIDTH + _GAP), _GAP + sum(h + _GAP for h in heights)
+    image = Image.new("RGB", size, _BACK)
+    y = _GAP
+    for band, height in zip(bands, heights, strict=True):
+        for k, one in enumerate(band):
+            image.paste(one, (_GAP + k * (_WIDTH + _GAP), y))
+        y += height + _GAP
+    return image
+
+
+def cell(row: Row) -> Image.Image:
+    """One row: its pictures with the places that the texts mark, then the texts."""
+    boxes, points = regions(row)
+    pictures = []
+    for k, path in enumerate(row.images):
+        drawn = draw(
+            load_picture(path).image,
+            [b for b in boxes if b.image == k],
+            [p for p in points if p.image == k],
+        )
+        height = max(1, round(drawn.height * _WIDTH / drawn.width))
+        pictures.append(drawn.resize((_WIDTH, height), Image.Resampling.LANCZOS))
+    lines = [(row.where, _NUMBER)]
+    for role, parts in row.messages:
+        words = "".join("[image] " if p is None else p for p in parts)
+        wrapped = textwrap.wrap(words, 46) or [""]
+        if len(wrapped) > _LINES:
+            wrapped = [*wrapped[: _LINES - 1], wrapped[_LINES - 1] + " …"]
+        lines += [(t, _ANSWER if role == "assistant" else _INK) for t in wrapped]
+    height = sum(p.height + 4 for p in pictures) + _LINE * len(lines) + 4
+    image = Image.new("RGB", (_WIDTH, height), "white")
+    y = 0
+    for picture in pictures:
+        image.paste(picture, (0, y))
+        y += picture.height + 4
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=12)
+    for text, color in lines:
+        pen.text((4, y), text, fill=color, font=font)
+        y += _LINE
+    return image
+
+
+def regions(row: Row) -> tuple[list[Box], list[Point]]:
+    """Every place that a row marks; places in answers are labelled so."""
+    boxes: list[Box] = []
+    points: list[Point] = []
+    shown = subject = 0
+    for role, parts in row.messages:
+        if None in parts:
+            subject = shown
+        label = "answer" if role == "assistant" else ""
+        for part in parts:
+            if part is None:
+                shown += 1
+                continue
+            for _, image, values in marked(part, subject):
+                if len(values) == 4:
+                    x1, y1, x2, y2 = values
+                    boxes.append(Box(label, image, (x1, y1, x2, y2), (0, 0, 0, 0)))
+                elif values:
+                    points.append(Point(label, image, (values[0], values[1]), (0, 0)))
+    return boxes, points

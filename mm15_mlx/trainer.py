@@ -1,0 +1,299 @@
+"""The loss and the loop: batch by batch, to the last step or to the first thing wrong.
+
+What this file is: next-token cross-entropy on the assistant's tokens, MM1.5's router
+losses where there are experts, gradients over several batches as if they were one,
+clipping, validation, and a stop that loses nothing: asked for, or because a number is
+not finite. What it is not: the data, the settings, or files (checkpointing.py).
+
+B rows, L tokens, T learnt tokens, D decoder width.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_map
+
+from mm15_mlx.batches import Batch, Batches, Pictures
+from mm15_mlx.checkpointing import Progress
+from mm15_mlx.decoder import router_losses
+from mm15_mlx.lora import trained_tensors
+from mm15_mlx.mm15 import MM15
+from mm15_mlx.train_config import TrainConfig, TrainError
+
+Kept = Sequence[tuple[mx.array, Any]]
+
+
+def losses(
+    model: MM15, batch: Batch, pictures: Pictures, kept: Kept
+) -> tuple[mx.array, mx.array]:
+    """The summed cross-entropy of a batch's learnt tokens, and its router losses.
+
+    Both float32. Only learnt tokens meet the head: of a screenshot's 2000 few are.
+    """
+    visual = pictures.visual(kept)
+    embeddings = model.embed_inputs(batch.ids, visual)  # (B, L, D)
+    hidden, routers = model.decoder.with_router_logits(batch.ids, None, embeddings)
+    picked = hidden.reshape(-1, hidden.shape[-1])[batch.places]  # (T, D)
+    logits = model.decoder.logits(picked).astype(mx.float32)
+    text = nn.losses.cross_entropy(logits, batch.targets).sum()
+    config = model.config.text_config
+    extra = mx.array(0.0)
+    for router in routers:
+        balance, z = router_losses(router, batch.real)
+        extra = extra + config.router_aux_loss_coef * balance
+        extra = extra + config.router_z_loss_coef * z
+    return text, extra
+
+
+def loss_and_gradients(
+    model: MM15, batches: Sequence[Batch], pictures: Pictures
+) -> tuple[mx.array, Any]:
+    """The mean cross-entropy of all learnt tokens of `batches`, and its gradients.
+
+    Every token weighs the same, in whichever batch it is: several small batches give
+    what one large one would. Router losses, which are of a batch, weigh by its tokens.
+    """
+    total = sum(b.count for b in batches)
+
+    def objective(model: MM15, batch: Batch, kept: Kept) -> tuple[mx.array, mx.array]:
+        text, extra = losses(model, batch, pictures, kept)
+        return (text + extra * batch.count) / total, text
+
+    text, gradients = mx.array(0.0), None
+    for batch in batches:
+        kept = pictures.fetch(batch.pictures)
+        (_, part), new = nn.value_and_grad(model, objective)(model, batch, kept)
+        text = text + part
+        gradients = new if gradients is None else tree_map(mx.add, gradients, new)
+        mx.eval(text, gradients)
+    return text / total, gradients
+
+
+def evaluate(model: MM15, batches: Sequence[Batch], pictures: Pictures) -> float:
+    """The mean cross-entropy of the learnt tokens, without dropout."""
+    model.eval()
+    total = 0.0
+    for batch in batches:
+        text, _ = losses(model, batch, pictures, pictures.fetch(batch.pictures))
+        total += float(text.item())
+    model.train()
+    return total / sum(b.count for b in batches)
+
+
+@contextmanager
+def recomputed(layer: nn.Module) -> Iterator[None]:
+    """Layers of this class forget what they computed and do it again for gradients.
+
+    As mlx-lm does it, but that dropout drops the same numbers the second time, and only
+    while the block runs.
+    """
+    kind = type(layer)
+    call = kind.__call__
+
+    def forgetful(self: nn.Module, x: mx.array, mask: Any, cache: Any) -> Any:
+        # MLX's random state cannot be set, only seeded.
+        seed = int(mx.random.randint(0, 2**31 - 1, ()).item())
+
+        def inner(parameters: Any, x: mx.array) -> Any:
+            mx.random.seed(seed)
+            self.update(parameters)
+            return call(self, x, mask, cache)
+
+        return mx.checkpoint(inner)(self.trainable_parameters(), x)
+
+    kind.__call__ = forgetful
+    try:
+        yield
+    finally:
+        kind.__call__ = call
+
+
+class Stop:
+    """SIGINT and SIGTERM ask for a stop after the step; a second SIGINT ends it."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stop":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@dataclass
+class Trainer:
+    """One run. `save` writes a checkpoint, `tell` takes a row of metrics."""
+
+    model: MM15
+    optimizer: optim.Optimizer
+    config: TrainConfig
+    pictures: Pictures
+    batches: Batches
+    valid: Sequence[Batch]
+    save: Callable[[Progress], None]
+    tell: Callable[[dict[str, Any]], None]
+
+    def run(self, progress: Progress, stop: Stop) -> Progress:
+        """From `progress` to the end, or to where a stop was asked for; saved there.
+
+        Raises TrainError, with the last good state saved, where a number is not finite.
+        """
+        self.model.train()
+        clock = Clock(progress, self.config.iters)
+        saved = progress.step
+        while progress.step < self.config.iters and not stop.asked:
+            progress, norm = self._step(progress, saved)
+            due = progress.step % self.config.steps_per_report == 0
+            if due or progress.step == self.config.iters:
+                progress = self._report(progress, norm, clock)
+            before = progress.best_step
+            progress = self._validated(progress)
+            best = progress.best_step != before
+            if best or stop.asked or progress.step % self.config.save_every == 0:
+                self.save(progress)
+                saved = progress.step
+        if saved != progress.step:
+            self.save(progress)
+        return progress
+
+    def _step(self, progress: Progress, saved: int) -> tuple[Progress, float]:
+        # Of the step alone, so that a run that goes on drops out the same numbers.
+        mx.random.seed(self.config.seed * 1_000_003 + progress.step)
+        count = self.config.grad_accumulation_steps
+        first = progress.step * count
+        batches = [self.batches[i] for i in range(first, first + count)]
+        good = self.model.trainable_parameters()
+        loss, gradients = loss_and_gradients(self.model, batches, self.pictures)
+        limit = self.config.max_grad_norm or math.inf
+        gradients, norm = optim.clip_grad_norm(gradients, limit)
+        value, size = float(loss.item()), float(mx.array(norm).item())
+        if not (math.isfinite(value) and math.isfinite(size)):
+            self.model.update(good)  # gradients leave their tracers in the model
+            raise self._not_finite(progress, saved, batches, value, size)
+        self.optimizer.update(self.model, gradients)
+        mx.eval(self.model.trainable_parameters(), self.optimizer.state)
+        tokens = sum(b.count for b in batches)
+        return (
+            replace(
+                progress,
+                step=progress.step + 1,
+                tokens=progress.tokens + tokens,
+                read=progress.read + sum(b.length for b in batches),
+                window_loss=progress.window_loss + value * tokens,
+                window_tokens=progress.window_tokens + tokens,
+            ),
+            size,
+        )
+
+    def _not_finite(
+        self, progress: Progress, saved: int, batches: Sequence[Batch],
+        loss: float, norm: float,
+    ) -> TrainError:  # fmt: skip
+        what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient is {norm}"
+        sound = all(
+            mx.isfinite(x).all().item() for x in trained_tensors(self.model).values()
+        )
+        if sound and saved != progress.step:
+            self.save(progress)
+        rows = "; ".join(r for b in batches for r in b.rows)
+        kept = progress.step if sound else saved
+        where = (
+            f"the state after step {kept} is kept" if kept else "nothing was trained"
+        )
+        return TrainError(
+            f"the {what} at step {progress.step + 1}, of the rows {rows}; {where}: "
+            "look at those rows, or start again with a lower learning_rate"
+        )
+
+    def _report(self, progress: Progress, norm: float, clock: "Clock") -> Progress:
+        self.tell(
+            {
+                "step": progress.step,
+                "loss": progress.window_loss / progress.window_tokens,
+                "learning_rate": float(self.optimizer.learning_rate.item()),
+                "grad_norm": norm,
+                "learnt_tokens": progress.tokens,
+                **clock.read(progress),
+            }
+        )
+        return replace(progress, window_loss=0.0, window_tokens=0)
+
+    def _validated(self, progress: Progress) -> Progress:
+        """Validation where it is due, at the end in any case."""
+        last = progress.step == self.config.iters
+        if not self.valid or not (
+            last or progress.step % self.config.steps_per_eval == 0
+        ):
+            return progress
+        loss = evaluate(self.model, self.valid, self.pictures)
+        self.tell({"step": progress.step, "valid_loss": loss})
+        if math.isfinite(loss) and (progress.best is None or loss < progress.best):
+            progress = replace(progress, best=loss, best_step=progress.step)
+        return progress
+
+
+class Clock:
+    """Speed since the last reading, and how long the rest will take."""
+
+    def __init__(self, progress: Progress, iters: int) -> None:
+        self._iters = iters
+        self._start = self._last = time.perf_counter()
+        self._first_step, self._tokens = progress.step, progress.read
+
+    def read(self, progress: Progress) -> dict[str, Any]:
+        now = time.perf_counter()
+        speed = (progress.read - self._tokens) / max(now - self._last, 1e-9)
+        a_step = (now - self._start) / max(progress.step - self._first_step, 1)
+        self._last, self._tokens = now, progress.read
+        return {
+            "tokens_per_s": round(speed, 1),
+            "seconds_per_step": round(a_step, 3),
+            "eta_s": round((self._iters - progress.step) * a_step),
+            "peak_memory_bytes": mx.get_peak_memory(),
+        }
+
+
+def optimizer_like(
+    optimizer: optim.Optimizer, model: MM15, state: dict[str, Any] | None
+) -> None:
+    """Give the optimizer the state of a checkpoint, or a fresh one.
+
+    Raises TrainError where it is that of other tensors.
+    """
+    optimizer.init(model.trainable_parameters())
+    if state is None:
+        return
+    fresh = dict(tree_flatten(optimizer.state))
+    stored = dict(tree_flatten(state))
+    wrong = sorted(
+        n for n in fresh.keys() | stored.keys()
+        if n not in fresh or n not in stored or fresh[n].shape != stored[n].shape
+    )  # fmt: skip
+    if wrong:
+        raise TrainError(
+            f"--resume: the optimizer's state does not fit the model ({wrong[0]}); "
+            "start a new run in another --adapter-path"
+        )
+    optimizer.state = state
+    optimizer.init(model.trainable_parameters())

@@ -1,0 +1,379 @@
+"""The app end to end, in a real Chromium; needs gradio, playwright and a browser.
+
+A model that always answers with one box, and a random one that talks long.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mm15_mlx.screens.capture import find_chromium
+
+pytest.importorskip("gradio")
+sync_api = pytest.importorskip("playwright.sync_api")
+if find_chromium() is None:
+    pytest.skip("no chromium", allow_module_level=True)
+
+from mm15_mlx.apps.app import launch  # noqa: E402
+from mm15_mlx.apps.page import Page  # noqa: E402
+from mm15_mlx.apps.worker import Choice, Worker  # noqa: E402
+
+PATIENCE_MS = 30_000
+BOX = [12.0, 40.0, 72.0, 140.0]  # (100, 200, 600, 700) of 120 × 200 pixels
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("rows") / "mine"
+
+
+@pytest.fixture(scope="module")
+def url(
+    answering: Callable[..., Path],
+    ui_folder: Path,
+    rows: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """The app's address."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
+        folders = (answering((100, 200, 600, 700)), ui_folder)
+        worker = Worker([Choice(str(f)) for f in folders])
+        port = free_port()
+        blocks = launch(Page(worker, rows), "127.0.0.1", port)
+        yield f"http://127.0.0.1:{port}/"
+        blocks.close(verbose=False)
+        worker.close()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=find_chromium(), args=["--no-sandbox"]
+        )
+        yield chromium
+        chromium.close()
+
+
+class User:
+    """A tab of its own, and what a person does in it."""
+
+    def __init__(self, browser: Any, url: str, width: int = 1280) -> None:
+        self.asked: list[str] = []
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, accept_downloads=True
+        )
+        self.page = context.new_page()
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.page.on("request", lambda r: self.asked.append(r.url))
+        self.page.goto(url)
+        self.page.wait_for_selector("#mm-view .mm-empty")
+
+    def upload(self, *files: Path) -> None:
+        self.page.set_input_files("#mm-drop input[type=file]", [str(f) for f in files])
+
+    def picture(self, *files: Path) -> None:
+        self.upload(*files)
+        self.page.wait_for_selector("svg.mm-canvas")
+
+    def ask(self, question: str) -> None:
+        self.page.fill("#mm-question textarea", question)
+        self.page.press("#mm-question textarea", "Enter")
+
+    def answers(self, count: int) -> list[str]:
+        """The answers, once there are so many."""
+        self.page.wait_for_function(
+            "n => [...document.querySelectorAll('#mm-talk article small')].filter("
+            "s => s.innerText.includes('first token')).length >= n",
+            arg=count,
+        )
+        return self.page.locator("#mm-talk .mm-a").all_inner_texts()
+
+    def click(self, x: float, y: float) -> None:
+        """At pixels of the picture."""
+        self.page.mouse.click(*self.at(x, y))
+
+    def drag(self, x1: float, y1: float, x2: float, y2: float) -> None:
+        self.page.mouse.move(*self.at(x1, y1))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.at((x1 + x2) / 2, (y1 + y2) / 2))
+        self.page.mouse.move(*self.at(x2, y2))
+        self.page.mouse.up()
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        place = self.page.evaluate(
+            """([x, y]) => {
+                const svg = document.querySelector('svg.mm-canvas');
+                svg.scrollIntoView({ block: 'nearest' });
+                const p = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM());
+                return [p.x, p.y];
+            }""",
+            [x, y],
+        )
+        return place[0], place[1]
+
+    def question(self, pattern: str) -> list[float]:
+        """The numbers of the place in the question, once it has one like `pattern`."""
+        self.page.wait_for_function(
+            "p => new RegExp(p).test("
+            "document.querySelector('#mm-question textarea').value)",
+            arg=pattern,
+        )
+        text = self.page.input_value("#mm-question textarea")
+        return [float(v) for v in re.findall(r"-?[\d.]+", text.split(">")[1])]
+
+    def alert(self) -> str:
+        alert = self.page.locator("#mm-status [role=alert]:not(:empty)")
+        alert.wait_for()
+        return alert.inner_text()
+
+    def open(self, name: str) -> None:
+        self.page.click(f"#mm-{name} button.label-wrap")
+
+    def choose_model(self, folder: Path) -> None:
+        self.open("settings")
+        self.page.click("#mm-settings input[aria-label='Model']")
+        self.page.click(f"[role=option]:has-text('{folder.name}')")
+        self.page.wait_for_timeout(500)
+
+
+@pytest.fixture
+def user(browser: Any, url: str) -> Iterator[User]:
+    made = User(browser, url)
+    yield made
+    made.page.context.close()
+
+
+def test_upload_ask_and_boxes_at_the_right_pixels(user: User, screen: Path) -> None:
+    user.picture(screen)
+    user.ask("Where is the button?")
+    assert user.answers(1) == ["1\n[100, 200, 600, 700]"]
+    user.open("export")
+    with user.page.expect_download() as download:
+        user.page.click("#mm-export a[download$='.json']")
+    told = json.loads(Path(download.value.path()).read_text())
+    assert told["boxes"][0]["px"] == BOX and told["images"][0]["path"] == "screen.png"
+    drawn = user.page.evaluate(
+        """() => {  // of the picture as it lies on the page, in its own pixels
+            const frame = (s) =>
+                document.querySelector(`svg.mm-canvas ${s}`).getBoundingClientRect();
+            const svg = document.querySelector('svg.mm-canvas');
+            const scale = svg.getScreenCTM().a;
+            const image = frame('image'), box = frame('rect.mm-line');
+            return [box.left - image.left, box.top - image.top,
+                    box.right - image.left, box.bottom - image.top].map(v => v / scale);
+        }"""
+    )
+    assert drawn == pytest.approx(BOX, abs=0.5)
+    with user.page.expect_download() as download:
+        user.page.click("#mm-export a[download$='.png']")
+    assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
+    command = user.page.locator("#mm-export textarea").first
+    assert command.input_value().startswith("mm15-mlx generate --model")
+
+
+def test_click_drag_and_two_clicks_refer(user: User, screen: Path) -> None:
+    user.picture(screen)
+    user.page.fill("#mm-question textarea", "What is this?")
+    user.click(60, 165)
+    assert user.question("^What is this. <point>") == pytest.approx([60, 165], abs=1)
+    user.drag(20, 150, 100, 180)
+    found = user.question("^What is this. <box>")
+    assert found == pytest.approx([20, 150, 100, 180], abs=1)
+    read = user.page.locator(".mm-task:has-text('Read this')")
+    assert "<box>" in read.inner_text() and "…" not in read.inner_text()
+    user.page.click("#mm-mode label:has-text('two clicks')")
+    user.click(30, 40)
+    user.page.wait_for_selector(".mm-corner")
+    user.click(10, 20)
+    assert user.question("<box>") == pytest.approx([10, 20, 30, 40], abs=1)
+    read.click()
+    user.answers(1)
+    assert "What text is displayed" in user.page.inner_text("#mm-talk .mm-q")
+
+
+def test_second_turn_keeps_the_picture_and_is_quick(user: User, screen: Path) -> None:
+    user.picture(screen)
+    user.ask("Where is the button?")
+    user.answers(1)
+    user.ask("And now?")
+    user.answers(2)
+    times = user.page.locator("#mm-talk small").all_inner_texts()
+    assert "picture remembered" in times[1]
+    assert user.page.locator("rect.mm-line").count() == 1
+    assert user.page.input_value("#mm-question textarea") == ""
+
+
+def test_found_things_and_words_show_each_other(user: User, screen: Path) -> None:
+    user.picture(screen)
+    user.ask("Where is the button?")
+    user.answers(1)
+    user.page.hover(".mm-chip")
+    user.page.wait_for_selector("g.mm-mark.mm-hot")
+    user.page.mouse.move(0, 0)
+    user.page.focus("g.mm-mark")  # by keyboard
+    user.page.wait_for_selector(".mm-chip.mm-hot")
+    user.page.keyboard.press("Enter")
+    assert user.question("^<box>") == BOX
+    user.page.click("#mm-view [data-zoom='1']")
+    width = user.page.evaluate("document.querySelector('svg.mm-canvas').style.width")
+    assert width == "150%"
+
+
+def test_stop_keeps_what_was_said(user: User, screen: Path, ui_folder: Path) -> None:
+    user.picture(screen)
+    user.choose_model(ui_folder)
+    user.page.click("#mm-task0")  # a long list
+    user.page.wait_for_selector("#mm-talk [aria-busy=true]")
+    user.page.click("#mm-stop")
+    user.answers(1)
+    assert "stopped by you" in user.page.inner_text("#mm-talk small")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "line"),
+    [
+        ("bad.png", b"no picture at all", "bad.png is not a picture this program"),
+        ("page.svg", b"<svg/>", "page.svg is not a picture this program"),
+    ],
+)
+def test_bad_upload_is_one_line(
+    user: User, screen: Path, tmp_path: Path, name: str, data: bytes, line: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    user.upload(tmp_path / name)
+    assert user.alert().startswith(line)
+    user.picture(screen)  # and nothing is broken
+    assert user.page.inner_text("#mm-status") == ""
+
+
+def test_mistakes_are_one_line(user: User, screen: Path) -> None:
+    user.page.click(".mm-task:has-text('Describe')")
+    assert user.alert().startswith("there is no picture yet")
+    user.picture(screen)
+    user.page.click(".mm-task:has-text('Read this')")
+    user.page.wait_for_selector("#mm-status :text('point at something first')")
+    user.ask("Is <box>900,900,950,950</box> a button?")
+    user.page.wait_for_selector("#mm-status :text('lies outside the picture')")
+    kept = user.page.input_value("#mm-question textarea")
+    assert kept == "Is <box>900,900,950,950</box> a button?"
+
+
+def test_two_users_at_once(browser: Any, url: str, screen: Path) -> None:
+    """Each has its own pictures, turns and place."""
+    one, two = User(browser, url), User(browser, url)
+    one.picture(screen)
+    two.page.click("#mm-app [data-example='0']")
+    two.page.wait_for_selector("svg.mm-canvas")
+    one.ask("Where is the button?")
+    two.ask("Where is the other one?")
+    one.answers(1)
+    two.answers(1)
+    assert one.page.locator("#mm-talk .mm-q").all_inner_texts() == [
+        "Where is the button?"
+    ]
+    assert two.page.locator("#mm-talk .mm-q").all_inner_texts() == [
+        "Where is the other one?"
+    ]
+    sides = [u.page.get_attribute("svg.mm-canvas", "data-width") for u in (one, two)]
+    assert sides[0] == "120" != sides[1]
+    for user in (one, two):
+        user.page.context.close()
+
+
+def test_training_row(user: User, screen: Path, rows: Path) -> None:
+    user.picture(screen)
+    user.ask("Where is the button?")
+    user.answers(1)
+    user.open("row")
+    field = "#mm-row textarea"
+    assert user.page.input_value(field) == "<box>12,40,72,140</box>"
+    user.page.fill(field, "<box>20,150,100,180</box>")
+    user.page.click("#mm-row button:has-text('Add to')")
+    user.page.wait_for_selector("#mm-row :text('mm15-mlx data check')")
+    row = json.loads((rows / "train.jsonl").read_text().splitlines()[-1])
+    assert row["messages"][1]["content"] == "<box>20,150,100,180</box>"
+
+
+def test_paste(user: User, screen: Path) -> None:
+    user.page.evaluate(
+        """async (bytes) => {
+            const file = new File([new Uint8Array(bytes)], 'pasted.png');
+            const clipboardData = new DataTransfer();
+            clipboardData.items.add(file);
+            document.body.dispatchEvent(
+                new ClipboardEvent('paste', { clipboardData, bubbles: true }));
+        }""",
+        list(screen.read_bytes()),
+    )
+    user.page.wait_for_selector("svg.mm-canvas[aria-label^='pasted.png']")
+
+
+def test_phone_has_no_sideways_scroll(browser: Any, url: str, screen: Path) -> None:
+    user = User(browser, url, width=390)
+    user.picture(screen)
+    user.ask("Where is the button?")
+    user.answers(1)
+    wide = user.page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 390
+    user.page.context.close()
+
+
+def test_nothing_is_sent_elsewhere(user: User, url: str, screen: Path) -> None:
+    user.picture(screen)
+    user.ask("Where is the button?")
+    user.answers(1)
+    others = [a for a in user.asked if not a.startswith((url, "data:", "blob:"))]
+    assert others == []
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", str(Path(__file__)), "README.md"])
+def test_no_file_of_this_machine_is_served(url: str, path: str) -> None:
+    for start in ("gradio_api/file=", "file="):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{url}{start}{path}")
+        assert refused.value.code in (403, 404)
+
+
+def test_uploads_do_not_stay_on_the_disk(user: User, screen: Path) -> None:
+    user.picture(screen)
+    left = [*Path(os.environ["GRADIO_TEMP_DIR"]).rglob("screen.png")]
+    assert left == []
+
+
+def test_verb_serves_and_ends_with_ctrl_c(button: Path) -> None:
+    port = free_port()
+    program = subprocess.Popen(
+        [sys.executable, "-m", "mm15_mlx", "app", "--model", str(button),
+         "--port", str(port)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert program.stderr
+        told = program.stderr.readline()
+        assert told == f"http://127.0.0.1:{port}/ (Ctrl-C ends)\n"
+        page = urllib.request.urlopen(told.split()[0]).read()
+        assert b"mm15-mlx" in page
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=60)
+    finally:
+        program.kill()
+    assert (program.returncode, out, err) == (130, "", "")

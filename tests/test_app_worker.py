@@ -1,0 +1,251 @@
+"""The app's worker: one thread owns MLX; queue, stop, failures, several users."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mm15_mlx import generate, load
+from mm15_mlx.apps import worker as module
+from mm15_mlx.apps.worker import (
+    Answered,
+    BusyError,
+    Choice,
+    Event,
+    Piece,
+    Request,
+    Ticket,
+    Waiting,
+    Worker,
+    mark,
+    one_line,
+)
+from mm15_mlx.config import CoordinateConfig, UserError
+from mm15_mlx.generate import Options
+from mm15_mlx.images import Picture, load_picture
+
+Make = Callable[..., Worker]
+
+
+@pytest.fixture
+def started() -> Iterator[Make]:
+    made: list[Worker] = []
+
+    def make(*folders: Path, limit: int = 32) -> Worker:
+        made.append(Worker([Choice(str(f)) for f in folders], limit))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.close()
+
+
+def ask(folder: Path, picture: Path | Picture, text: str, tokens: int = 20) -> Request:
+    content = [{"type": "image", "image": picture}, {"type": "text", "text": text}]
+    messages = [{"role": "user", "content": content}]
+    return Request(str(folder), messages, Options(max_tokens=tokens))
+
+
+def finish(events: Iterator[Event]) -> tuple[str, Answered]:
+    text = ""
+    for event in events:
+        text += event.text if isinstance(event, Piece) else ""
+    assert isinstance(event, Answered)
+    return text, event
+
+
+def test_answers_as_the_library_does(
+    ui_folder: Path, screen: Path, started: Make
+) -> None:
+    """From another thread than the one that loaded, and the stream is the answer."""
+    worker = started(ui_folder)
+    text, got = finish(worker.submit(ask(ui_folder, screen, "What is this?")).events())
+    model, processor = load(ui_folder)
+    same = generate(model, processor, "What is this?", images=[screen], max_tokens=20)
+    assert text == got.result.text == same.text
+    assert got.result.boxes == same.boxes
+    assert got.document["model"] == str(ui_folder)
+    assert got.document["images"][0]["width"] == 120
+    assert worker.facts[str(ui_folder)]["bytes"] > 0
+
+
+def test_second_question_reads_only_its_own_words(
+    ui_folder: Path, screen: Path, started: Make
+) -> None:
+    worker = started(ui_folder)
+    picture = load_picture(screen)
+    first = finish(worker.submit(ask(ui_folder, picture, "What is this?")).events())[1]
+    second = finish(worker.submit(ask(ui_folder, picture, "Is it on?")).events())[1]
+    assert first.result.timings.encode_s > 0 == second.result.timings.encode_s
+
+
+def test_boxes_are_marked_in_pixels(button: Path, screen: Path, started: Make) -> None:
+    worker = started(button)
+    got = finish(worker.submit(ask(button, screen, "Where is the button?")).events())[1]
+    assert got.result.boxes[0].px == (12.0, 40.0, 72.0, 140.0)
+    assert got.marked == "<box>12,40,72,140</box>"
+
+
+def test_mark_leaves_other_brackets() -> None:
+    digits = CoordinateConfig()
+    text = "a [1] (b) [0, 0, 500, 500] and [1000, 100]"
+    assert mark(text, (100, 200), digits) == (
+        "a [1] (b) <box>0,0,50,100</box> and <point>100,20</point>"
+    )
+    click = CoordinateConfig(
+        format="digits", decimals=4, range=10_000, point="click({x}, {y})"
+    )
+    assert mark("click(x=0.5, y=0.25)", (100, 200), click) == "<point>50,50</point>"
+
+
+def test_stop_keeps_what_was_said(ui_folder: Path, screen: Path, started: Make) -> None:
+    worker = started(ui_folder)
+    ticket = worker.submit(ask(ui_folder, screen, "What is this?", 2000))
+    got = None
+    for got in ticket.events():
+        if isinstance(got, Piece):
+            ticket.stop()
+    assert isinstance(got, Answered)
+    assert got.document["finish_reason"] == module.STOPPED
+    assert 0 < got.result.generation_tokens < 100
+
+
+def test_a_failure_is_one_line_and_the_next_question_is_answered(
+    ui_folder: Path,
+    screen: Path,
+    started: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    worker = started(ui_folder)
+    request = ask(ui_folder, screen, "What is this?", 5)
+
+    def broken(*_: object) -> Iterator[None]:
+        raise RuntimeError("[metal::malloc] Attempting to allocate\n99 bytes")
+        yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "decode", broken)
+        with pytest.raises(UserError, match="^not enough memory .* use fewer or smal"):
+            finish(worker.submit(request).events())
+    assert "Traceback" in capsys.readouterr().err
+    bad = ask(ui_folder, screen, "Is <box>900,900,950,950</box> on?")
+    with pytest.raises(UserError, match="lies outside the picture of 120 × 200"):
+        finish(worker.submit(bad).events())
+    assert finish(worker.submit(request).events())[1].result.generation_tokens == 5
+
+
+def test_one_line() -> None:
+    told = str(one_line(ValueError("a\nb")))
+    assert told.startswith("the answer failed (ValueError: a b); the conversation is")
+    assert str(one_line(MemoryError())).startswith("not enough memory")
+    mistake = UserError("yours")
+    assert one_line(mistake) is mistake
+
+
+def test_queue_is_bounded_and_says_who_is_ahead(
+    ui_folder: Path, screen: Path, started: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = started(ui_folder, limit=2)
+    go, reached = threading.Event(), threading.Event()
+    decode = module.decode
+
+    def held(*arguments: object) -> Iterator:
+        reached.set()
+        go.wait()
+        yield from decode(*arguments)
+
+    monkeypatch.setattr(module, "decode", held)
+    request = ask(ui_folder, screen, "What is this?", 3)
+    first = worker.submit(request)
+    reached.wait()
+    second, third = worker.submit(request), worker.submit(request)
+    with pytest.raises(BusyError, match="2 questions are waiting, the limit is 2: ask"):
+        worker.submit(request)
+    assert [worker.ahead(t) for t in (first, second, third)] == [0, 1, 2]
+    assert next(third.events()) == Waiting(2)
+    second.stop()
+    go.set()
+    finish(first.events())
+    with pytest.raises(UserError, match="stopped before its turn came; ask again"):
+        finish(second.events())
+    finish(third.events())
+    assert worker.ahead(third) is None
+
+
+def test_answers_of_many_users_are_not_mixed(ui_folder: Path, started: Make) -> None:
+    """Twenty threads, four pictures each told apart by its own answer."""
+    rng = np.random.default_rng(0)
+    pictures = [
+        load_picture(rng.integers(0, 255, (90, 90, 3), dtype=np.uint8))
+        for _ in range(4)
+    ]
+    model, processor = load(ui_folder)
+    right = [
+        generate(model, processor, "What?", images=[p], max_tokens=12).text
+        for p in pictures
+    ]
+    assert len(set(right)) > 1
+    worker = started(ui_folder)
+    said: dict[int, str] = {}
+
+    def user(k: int) -> None:
+        request = ask(ui_folder, pictures[k % 4], "What?", 12)
+        said[k] = finish(worker.submit(request).events())[0]
+
+    threads = [threading.Thread(target=user, args=(k,)) for k in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == {k: right[k % 4] for k in range(20)}
+
+
+def test_models_are_switched_and_only_offered_ones(
+    ui_folder: Path, button: Path, screen: Path, started: Make
+) -> None:
+    worker = started(ui_folder, button)
+    finish(worker.submit(ask(ui_folder, screen, "What?", 3)).events())
+    got = finish(worker.submit(ask(button, screen, "Where is the button?")).events())[1]
+    assert got.result.boxes and set(worker.facts) == {str(ui_folder), str(button)}
+    with pytest.raises(UserError, match="model '/etc' is not offered here; choose"):
+        worker.submit(ask(Path("/etc"), screen, "What?"))
+
+
+def test_a_model_that_is_none_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="neither bundled"):
+        Worker([Choice("no-such-model")])
+    with pytest.raises(UserError, match="adapter"):
+        Worker([Choice("nano-ui", tmp_path)])
+
+
+def test_a_broken_first_model_ends_the_start(ui_copy: Path) -> None:
+    (ui_copy / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="safetensors"):
+        Worker([Choice(str(ui_copy))])
+
+
+def test_nobody_waits_for_a_closed_worker(ui_folder: Path, screen: Path) -> None:
+    worker = Worker([Choice(str(ui_folder))])
+    worker.close()
+    with pytest.raises(BusyError, match="the app is ending; start it again"):
+        worker.submit(ask(ui_folder, screen, "What?"))
+
+
+def test_adapters_are_named() -> None:
+    assert Choice("nano-ui").label == "nano-ui"
+    assert Choice("nano-ui", Path("runs/mine")).label == "nano-ui + mine"
+
+
+def test_the_asking_thread_touches_no_mlx(
+    ui_folder: Path, screen: Path, started: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes back is text, numbers and pictures; nothing is left to evaluate."""
+    worker = started(ui_folder)
+    got = finish(worker.submit(ask(ui_folder, screen, "What?", 3)).events())[1]
+    held = [*vars(got.result).values(), *got.document.values()]
+    assert not any(isinstance(v, mx.array) for v in held)
+    assert isinstance(Ticket(ask(ui_folder, screen, "x"), worker).request, Request)

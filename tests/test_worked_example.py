@@ -1,0 +1,45 @@
+"""The worked example's data: what is tested on is never trained on."""
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mm15_mlx.dataset import read_split
+from mm15_mlx.load import BUNDLED, load_processor
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+SCREENS = FOLDER / "data" / "screens" / "kits"
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module("worked_example")
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_screens_are_in_one_set_only(example: ModuleType, tmp_path: Path) -> None:
+    example.write_data(SCREENS, tmp_path, questions=2, per_task=1)
+    train, valid = (
+        {r["images"][0] for r in rows(tmp_path / f"{name}.jsonl")}
+        for name in ("train", "valid")
+    )
+    tested = {r["image"] for r in rows(tmp_path / "tasks.jsonl")}
+    assert (len(train), len(valid), len(tested)) == (15, 4, 5)
+    assert not train & valid and not (train | valid) & tested
+    processor = load_processor(BUNDLED / "nano-ui")
+    split = read_split(tmp_path, "valid", processor)
+    assert split.problems == [] and len(split.samples) == 8
+
+
+def test_table(example: ModuleType) -> None:
+    before = {"ocr": {"exact": 0.25, "n": 4}}
+    after = {"ocr": {"exact": 0.75, "n": 4}}
+    text = example.table("style", before, after)
+    assert "| ocr | exact | 0.250 | 0.750 | +0.500 | 4 |" in text
