@@ -153,10 +153,11 @@ class Worker:
         self._ended = False
         self._failure: UserError | None = None
         ready = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(choices[0], ready), daemon=True
+        self._freed = threading.Event()
+        thread = threading.Thread(
+            target=self._live, args=(choices[0], ready), daemon=True
         )
-        self._thread.start()
+        thread.start()
         ready.wait()
         if self._failure:
             raise self._failure
@@ -192,13 +193,21 @@ class Worker:
             return self._waiting.index(ticket) + busy
 
     def close(self) -> None:
-        """Ends the thread after the token that is due."""
+        """Ends after the token that is due, and frees the model."""
         with self._change:
             self._ended = True
             if self._answering:
                 self._answering.stop()
             self._change.notify()
-        self._thread.join()
+        self._freed.wait()
+
+    def _live(self, first: Choice, ready: threading.Event) -> None:
+        """The thread; it never ends, because MLX aborts a program one of whose threads
+        has used it and ended before."""
+        self._run(first, ready)
+        mx.clear_cache()
+        self._freed.set()
+        threading.Event().wait()
 
     def _run(self, first: Choice, ready: threading.Event) -> None:
         try:

@@ -1,5 +1,8 @@
 """The app's worker: one thread owns MLX; queue, stop, failures, several users."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -249,3 +252,17 @@ def test_the_asking_thread_touches_no_mlx(
     held = [*vars(got.result).values(), *got.document.values()]
     assert not any(isinstance(v, mx.array) for v in held)
     assert isinstance(Ticket(ask(ui_folder, screen, "x"), worker).request, Request)
+
+
+def test_a_program_that_closed_its_worker_ends_well() -> None:
+    """MLX aborts at exit where a thread that used it has ended; seen with its compiled
+    kernels, which the tests do without, and with real weights."""
+    code = (
+        "from mm15_mlx.apps.worker import Choice, Worker; "
+        "Worker([Choice('nano-ui')]).close()"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "MLX_DISABLE_COMPILE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -22,7 +22,7 @@ ORDER = (
     "outputs evaluate drift shrink costs info chips calibrate plan bench answers rows "
     "training_rows dataset datacheck preview mixture train_config batches "
     "checkpointing trainer metrics train fuse cli_convert cli_quantize "
-    "cli_measure cli_train cli"
+    "cli_measure cli_train cli_app cli"
 ).split()
 LAST = ("cli", "__main__")
 MAX_COLUMNS, MAX_LINES = 88, 400
