@@ -352,7 +352,7 @@ _NANO_UI = ModelConfig(
     connector_config=ConnectorConfig(hidden_size=512, num_visual_tokens=400),
     text_config=TextConfig(
         hidden_size=384, intermediate_size=1024, num_hidden_layers=5,
-        num_attention_heads=6, num_key_value_heads=2, head_dim=64, vocab_size=2304,
+        num_attention_heads=6, num_key_value_heads=6, head_dim=64, vocab_size=2304,
         rope_theta=10_000.0,
         # Tied, an input is a tenth of a visual token's size and drowns beside it.
         tie_word_embeddings=False,

@@ -75,11 +75,11 @@ class Look:
     keys: Tensor  # (B, C, P, E)
     total: Tensor  # (B, C, K, T), log-sum-exp over picture and question
 
-    def weights(self, picture: int, which: Tensor, answering: Tensor) -> Tensor:
-        """(C, N, P) of the N positions `answering` (Q, T) in Q questions `which`."""
-        rows = self.queries[picture][:, which][:, answering]  # (C, N, E)
+    def weights(self, picture: int, which: Tensor, place: Tensor) -> Tensor:
+        """(C, N, P) of N positions: `place` (N,) in questions `which` (N,)."""
+        rows = self.queries[picture][:, which, place]  # (C, N, E)
         scores = (rows @ self.keys[picture].transpose(1, 2)).float()
-        return (scores - self.total[picture][:, which][:, answering][..., None]).exp()
+        return (scores - self.total[picture][:, which, place][..., None]).exp()
 
 
 def _norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mm15_mlx.config import PRESETS, ModelConfig, VisionConfig
+from mm15_mlx.convert.mm15_torch.augment import recolour
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.optimizing import (
     optimizers,
@@ -177,19 +178,6 @@ class Pages:
         )
 
 
-def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Inversion, gain, offset and noise, each picture its own; float32 in 0…1."""
-    x = images.astype(np.float32) / 255
-    n = len(x)
-    shape = (n, 1, 1, 1)
-    x = np.where(rng.random(shape) < 0.25, 1 - x, x)
-    gain = rng.uniform(0.75, 1.1, (n, 1, 1, 3)).astype(np.float32)
-    offset = rng.uniform(-0.08, 0.12, shape).astype(np.float32)
-    noise = rng.uniform(0, 0.03, shape).astype(np.float32)
-    grain = rng.standard_normal((*x.shape[:3], 1), np.float32)
-    return np.clip(x * gain + (offset + noise * grain), 0, 1)
-
-
 def normalise(images: np.ndarray, config: VisionConfig) -> Tensor:
     """0…1 (V, S, S, 3) → what the encoder takes, (V, 3, S, S)."""
     x = (images - np.float32(config.image_mean)) / np.float32(config.image_std)
@@ -273,7 +261,7 @@ class Trainer:
                 boxes = in_tiles(getattr(targets, kind), screen.tiling)
                 setattr(targets, kind, boxes)
             found.append({k: v[chosen] for k, v in vars(targets).items()})
-        shown = augment(np.concatenate(views), rng)
+        shown = recolour(np.concatenate(views), rng)
         pixels = normalise(shown, self.config.vision_config)
         return pixels, {
             k: torch.from_numpy(np.concatenate([f[k] for f in found])) for k in found[0]
@@ -283,7 +271,7 @@ class Trainer:
         """Loss of a batch of crops, each lying somewhere in a view."""
         side = self.args.side
         images, classes = self.pages.crops(rng, self.args.crops, side)
-        pixels = normalise(augment(images, rng), self.config.vision_config)
+        pixels = normalise(recolour(images, rng), self.config.vision_config)
         unit = self.model.token_heads.side
         span = (self.config.view_grid - side // PATCH) // unit + 1
         row, column = (int(v) * unit for v in rng.integers(span, size=2))

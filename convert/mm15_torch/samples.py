@@ -22,6 +22,8 @@ from mm15_mlx.tokenizer import Tokenizer
 Row = dict[str, Any]
 NO_TARGET = -100
 BOX = re.compile(r"<box>(.*?)</box>")
+BYTE = re.compile(r"<0x..>")
+READING = ("ocr", "read")  # tasks whose answers are lines of text
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
@@ -33,25 +35,35 @@ def read_rows(folder: Path) -> Iterator[Row]:
                 yield row
 
 
+def load_picture(row: Row) -> Image.Image:
+    """The screenshot, RGB."""
+    with Image.open(Path(row["folder"]) / row["image"]) as image:
+        return image.convert("RGB")
+
+
 def load_views(row: Row, config: ModelConfig) -> np.ndarray:
     """The views of a screen, uint8 (V, S, S, 3)."""
-    with Image.open(Path(row["folder"]) / row["image"]) as image:
-        tiling = plan(*image.size, config.tiling)
-        return cut(image.convert("RGB"), tiling, config.tiling)
+    image = load_picture(row)
+    return cut(image, plan(*image.size, config.tiling), config.tiling)
 
 
 @dataclass(frozen=True)
 class Asked:
     """One question: ids after the picture, and what each position is to predict.
 
-    target: the next token where it belongs to the answer, else `NO_TARGET`. box: the
-    one box that question and answer are about, in pixels of the picture.
+    target: the next token where it belongs to the answer, else `NO_TARGET`. about: the
+    box that each answering position is about, in pixels of the picture: the one of
+    question and answer, or of a long answer's line. coordinate: which number of that
+    box is next, 0…3 for x1, y1, x2, y2, or `NO_TARGET`. end: how many characters of a
+    line of text have been read with the next token, or `NO_TARGET`.
     """
 
     task: str
     ids: list[int]
     target: list[int]
-    box: list[float] | None
+    about: list[list[float] | None]
+    coordinate: list[int]
+    end: list[int]
 
 
 class SampleEncoder:
@@ -91,9 +103,55 @@ class SampleEncoder:
         if len(asked) + len(answer) - 1 > limit:
             return None
         target = [NO_TARGET] * (len(asked) - 1) + answer
-        boxes = BOX.findall(question.prompt + question.answer)
-        box = [float(v) for v in boxes[0].split(",")] if len(boxes) == 1 else None
-        return Asked(question.task, [*asked, *answer[:-1]], target, box)
+        about, coordinate = self.places(question, target)
+        end = (
+            self.ends(target) if question.task in READING else [NO_TARGET] * len(target)
+        )
+        ids = [*asked, *answer[:-1]]
+        return Asked(question.task, ids, target, about, coordinate, end)
+
+    def ends(self, target: list[int]) -> list[int]:
+        """`end` of an `Asked` whose answer is lines of text, each before its box."""
+        special = self.encoder.tokenizer.name
+        ends, read = [], 0
+        for token in target:
+            piece = None if token == NO_TARGET or special(token) else self.piece(token)
+            if piece is None:
+                read = 0
+                ends.append(NO_TARGET)
+                continue
+            read += len(piece)
+            ends.append(read)
+        return ends
+
+    def piece(self, token: int) -> str | None:
+        """Its characters; none of a byte, such as the one that ends a line."""
+        piece = self.encoder.tokenizer.piece(token)
+        return None if BYTE.fullmatch(piece) else piece
+
+    def places(
+        self, question: Question, target: list[int]
+    ) -> tuple[list[list[float] | None], list[int]]:
+        """`about` and `coordinate` of an `Asked`: lines of an answer end in a box."""
+        given, answered = (
+            [[float(v) for v in box.split(",")] for box in BOX.findall(text)]
+            for text in (question.prompt, question.answer)
+        )
+        first = self.encoder.tokenizer.special("<loc_0>")
+        last = first + self.config.coordinates.range
+        about: list[list[float] | None] = []
+        coordinate, seen = [], 0
+        for token in target:
+            named = first <= token <= last
+            coordinate.append(seen % 4 if named else NO_TARGET)
+            if token == NO_TARGET or (given and answered) or len(given) > 1:
+                about.append(None)
+            elif len(given + answered) == 1:
+                about.append([*given, *answered][0])
+            else:
+                about.append(answered[seen // 4] if seen // 4 < len(answered) else None)
+            seen += named
+        return about, coordinate
 
 
 @dataclass(frozen=True)
@@ -120,28 +178,43 @@ def collate(prefix: list[int], asked: list[list[Asked]]) -> Batch:
     return Batch(torch.tensor(prefix), ids, target, asked)
 
 
+def token_at(tiling: Tiling, views: list[int], side: int, x: float, y: float) -> int:
+    """The visual token, of side² each through `views`, that holds a point of the
+    picture; -1 where no tile does."""
+    for k, view in enumerate(views):
+        if tiling.indices[view] == (0, 0):
+            continue
+        vx, vy = tiling.to_view(view, x, y)
+        cx, cy = (int(v * side // tiling.tile_size) for v in (vx, vy))
+        if 0 <= cx < side and 0 <= cy < side:
+            return k * side * side + cy * side + cx
+    return -1
+
+
+def piece_at(line: Row, end: int, tiling: Tiling, views: list[int], side: int) -> int:
+    """The visual token where the first `end` characters of a line end, or -1.
+
+    A piece belongs to the window that holds its end: what precedes it has been seen by
+    then.
+    """
+    if not 0 < end < len(line["edges"]):
+        return -1
+    _, y1, _, y2 = line["box"]
+    return token_at(tiling, views, side, line["edges"][end] - 1, (y1 + y2) / 2)
+
+
 def visual_words(
     row: Row, tiling: Tiling, tokenizer: Tokenizer, views: list[int], side: int
 ) -> list[tuple[int, int]]:
-    """(visual token, text token) pairs: where each word piece of the screen ends.
-
-    Visual tokens count through `views`, side² each. A piece belongs to the window that
-    holds its end: what precedes it has been seen by then.
-    """
+    """(visual token, text token) pairs: where each word piece of the screen ends."""
     pairs = []
     for line in row["texts"]:
-        _, y1, _, y2 = line["box"]
         end = 0
         for token in tokenizer.encode(line["text"]):
             end += len(tokenizer.piece(token))
             if end >= len(line["edges"]):
                 break
-            x = line["edges"][end] - 1
-            for k, view in enumerate(views):
-                if tiling.indices[view] == (0, 0):
-                    continue
-                vx, vy = tiling.to_view(view, x, (y1 + y2) / 2)
-                cx, cy = (int(v * side // tiling.tile_size) for v in (vx, vy))
-                if 0 <= cx < side and 0 <= cy < side:
-                    pairs.append((k * side * side + cy * side + cx, token))
+            place = piece_at(line, end, tiling, views, side)
+            if place >= 0:
+                pairs.append((place, token))
     return pairs

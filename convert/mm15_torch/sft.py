@@ -4,8 +4,8 @@ First the decoder and the connector's readout alone; then, with `--whole`, every
 Three more losses, on states inside the decoder, teach what
 answers alone teach too slowly. Visual tokens are to name the words that end in them,
 and the boxes of the line and the element that they belong to; and an answer's positions
-are to point and look at the visual tokens that the question is about. After that
-reading is copying and finding is matching.
+are to point and look at the visual tokens that the question is about (looking.py).
+After that reading is copying and finding is matching.
 
 Run: python -m mm15_mlx.convert.mm15_torch.sft --screens DIR … --start perception.pt …
 """
@@ -25,6 +25,8 @@ from torch.nn import functional as F
 
 from mm15_mlx.config import PRESETS
 from mm15_mlx.convert.mm15_torch.aids import BOXES, Aids
+from mm15_mlx.convert.mm15_torch.augment import move, recolour, spoil
+from mm15_mlx.convert.mm15_torch.looking import LookingLoss
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.optimizing import (
@@ -33,19 +35,20 @@ from mm15_mlx.convert.mm15_torch.optimizing import (
     schedule,
     update,
 )
-from mm15_mlx.convert.mm15_torch.packed import Look, packed_states
-from mm15_mlx.convert.mm15_torch.perception import augment, normalise
+from mm15_mlx.convert.mm15_torch.packed import packed_states
+from mm15_mlx.convert.mm15_torch.perception import normalise
 from mm15_mlx.convert.mm15_torch.samples import (
     NO_TARGET,
     Asked,
     Batch,
     SampleEncoder,
     collate,
+    load_picture,
     visual_words,
 )
 from mm15_mlx.convert.mm15_torch.stages import StageParser
 from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored_views
-from mm15_mlx.convert.mm15_torch.targets import halves_in, in_model, screen_targets
+from mm15_mlx.convert.mm15_torch.targets import in_model, screen_targets
 from mm15_mlx.prompt import PromptEncoder
 from mm15_mlx.screens.questions import (
     SHARES,
@@ -53,6 +56,7 @@ from mm15_mlx.screens.questions import (
     read_screen,
     short_questions,
 )
+from mm15_mlx.tiling import cut
 from mm15_mlx.tokenizer import Tokenizer
 
 LONGEST = 1200  # tokens of a transcription
@@ -78,6 +82,7 @@ class Trainer:
         side = self.config.view_grid // self.config.connector_config.pooled_grid
         self.side = side
         self.aids = Aids(self.config.text_config.hidden_size, side)
+        self.looking = LookingLoss(self.config)
         self.step = 0
         for path in args.start:
             self._load(torch.load(path, weights_only=True))
@@ -130,20 +135,30 @@ class Trainer:
         views = [stored_views(s, self.args.views, self.config) for s in screens]
         seed = np.random.default_rng(rng.getrandbits(32))
         size = self.config.tiling.tile_size  # all views of a screen as one picture
-        tall = [augment(v.reshape(1, -1, size, 3), seed)[0] for v in views]
-        shown = np.concatenate(tall).reshape(-1, size, size, 3)
+        tall = [spoil(v.reshape(-1, size, 3), seed)[None] for v in views]
+        shown = np.concatenate([recolour(v, seed)[0] for v in tall])
+        shown = shown.reshape(-1, size, size, 3)
         pixels = normalise(shown, self.config.vision_config)
         with torch.set_grad_enabled(self.args.whole and torch.is_grad_enabled()):
             pooled = self.model.connector.pooled(self.model.encoder(pixels))
         return self.model.connector.readout(pooled)
+
+    def moved(self, screen: Screen, rng: Random) -> Screen:
+        """Some screens elsewhere and at another scale on their picture."""
+        if rng.random() >= self.args.moved:
+            return screen
+        seed = np.random.default_rng(rng.getrandbits(32))
+        row, image = move(screen.row, load_picture(screen.row), seed)
+        views = cut(image, screen.tiling, self.config.tiling)
+        return Screen(row, screen.tiling, views)
 
     def asked(self, screen: Screen, rng: Random, long: bool, limit: int) -> list[Asked]:
         row = screen.row
         size = (row["width"], row["height"])
         if long:
             lines = rng.randint(8, 30)
-            make = LONG[rng.choice(self.args.long)]
-            questions, limit = [make(row, lines)], LONGEST
+            questions = [LONG[task](row, lines) for task in self.args.long]
+            limit = LONGEST
         else:
             questions = short_questions(row, rng, self.args.questions, self.shares)
         found = (self.samples.ask(q, size, screen.tiling, limit) for q in questions)
@@ -157,6 +172,7 @@ class Trainer:
         limit = rng.choice(self.args.lengths)
         while True:
             screens = rng.sample(self.ready[grid], self.args.batch)
+            screens = [self.moved(s, rng) for s in screens]
             asked = [self.asked(s, rng, long, limit) for s in screens]
             if all(asked):
                 break
@@ -186,7 +202,9 @@ class Trainer:
             tokens = decoder.norm(middle[:, batch.prefix == image_id])  # (B, V·Q, D)
             reading = self.reading_loss(tokens, screens)
             boxes = self.box_loss(tokens, screens, rng)
-            pointing, looking = self.pointing_losses(states, screens, batch)
+            pointing, looking = self.looking(
+                self.aids, decoder.norm, states, screens, batch
+            )
         return {"logits": logits, "target": batch.target[picked],
                 "reading": reading, "boxes": boxes,
                 "pointing": pointing, "looking": looking}  # fmt: skip
@@ -236,51 +254,6 @@ class Trainer:
             total = total + each.mean()
         return total / len(BOXES)
 
-    def pointing_losses(
-        self,
-        states: list[tuple[Tensor, Tensor, Look]],
-        screens: list[Screen],
-        batch: Batch,
-    ) -> tuple[Tensor, Tensor]:
-        """Every position of an answer is to point at the visual tokens in the box that
-        it is about, and in the layers after that to look there: only then has the rest
-        something to copy. The first head of one group looks where the box is in the
-        upper half of a token, that of the other where it is in the lower half, and at
-        the first token of all where there is no such half. The overview is left out.
-        """
-        norm, side = self.model.decoder.norm, self.config.connector_config.pooled_grid
-        places = (batch.prefix == self.config.prompt.image_token_id).nonzero().flatten()
-        middle = len(states) // 2
-        pointing, looking, count = torch.zeros(()), torch.zeros(()), 0
-        for b, (screen, row) in enumerate(zip(screens, batch.asked, strict=True)):
-            about = [(k, a.box) for k, a in enumerate(row) if a.box]
-            if not about:
-                continue
-            tiles = places[: len(screen.tiles) * side * side]
-            which = torch.tensor([k for k, _ in about])
-            answering = batch.target[b, which] != NO_TARGET  # (questions, T)
-            found = [halves_in(x, screen.tiling, side) for _, x in about]
-            halves = torch.from_numpy(np.stack(found))  # (questions, 2, tokens)
-            halves = halves.repeat_interleave(answering.sum(1), dim=0)
-            shares = halves.sum(1)
-            shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-9)
-            prefix, questions, _ = states[middle]
-            asking = norm(questions[b, which][answering])
-            chances = self.aids.pointing(asking, norm(prefix[b, tiles]))
-            pointing = pointing - (shares * chances).sum()
-            count += len(shares)
-            most = halves.amax((1, 2), keepdim=True)
-            inside = (halves >= 0.4 * most).float()  # (N, 2, tokens)
-            nowhere = 1 - inside.amax(2)
-            for _, _, look in states[middle + 1 :]:
-                for half, mine in enumerate(look.weights(b, which, answering)):
-                    mass = (mine[:, tiles] * inside[:, half]).sum(1)
-                    mass = mass + mine[:, 0] * nowhere[:, half]
-                    looking = looking - (mass + 1e-3).log().sum()
-        groups = self.config.text_config.num_key_value_heads
-        heads = (len(states) - middle - 1) * groups
-        return pointing / max(count, 1), looking / max(count * heads, 1)
-
     def train_step(self) -> dict[str, float]:
         rng = Random((self.args.seed + 1) * 1_000_003 + self.step)
         screens, batch = self.batch(rng)
@@ -303,6 +276,7 @@ class Trainer:
             "looking": out["looking"].item(),
             "text": same.float().mean().item(),
             "near": near.float().mean().item() if len(near) else float("nan"),
+            "near_y": near[1::2].float().mean().item() if len(near) else float("nan"),
         }
 
     def train(self) -> Iterator[dict[str, float]]:
@@ -362,6 +336,9 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         "--long-share", type=float, default=0.12, help="of batches with one long answer"
     )
     parser.add_argument("--long", nargs="+", choices=tuple(LONG), default=list(LONG))
+    parser.add_argument(
+        "--moved", type=float, default=0.25, help="share of screens at another scale"
+    )
     parser.add_argument("--patches", type=int, default=96, help="with boxes, a screen")
     parser.add_argument("--aid", type=float, default=0.5, help="weight of those losses")
     parser.add_argument("--lr", type=float, default=1e-3)

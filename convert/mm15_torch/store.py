@@ -20,6 +20,7 @@ from mm15_mlx.tiling import Tiling, plan
 class Screen:
     row: Row
     tiling: Tiling
+    views: np.ndarray | None = None  # of a screen that is not kept, uint8 (V, S, S, 3)
 
     @property
     def key(self) -> str:
@@ -64,6 +65,8 @@ def stored(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
 
 def stored_views(screen: Screen, folder: Path, config: ModelConfig) -> np.ndarray:
     """Views of a screen, uint8 (V, S, S, 3)."""
+    if screen.views is not None:
+        return screen.views
     return stored(folder / f"{screen.key}.npy", lambda: load_views(screen.row, config))
 
 

@@ -151,6 +151,27 @@ def halves_in(box: list[float], tiling: Tiling, side: int) -> np.ndarray:
     return area.reshape(2, -1).astype(np.float32)
 
 
+def edges_in(
+    halves: np.ndarray, grid: tuple[int, int], side: int, share: float
+) -> np.ndarray:
+    """Tokens that hold an edge of a box, of what `halves_in` gives: (4, tokens) bool,
+    left, top, right and bottom, each as long as the box. A token counts where one half
+    of it holds `share` of what the fullest holds."""
+    rows, columns = grid
+    inside = halves.max(0)
+    inside = inside >= share * max(float(inside.max()), 1e-6)
+    canvas = inside.reshape(rows, columns, side, side).swapaxes(1, 2)
+    canvas = canvas.reshape(rows * side, columns * side)
+    y, x = np.nonzero(canvas)
+    edges = np.zeros((4, *canvas.shape), bool)
+    if len(y):
+        edges[0][:, x.min()] = edges[1][y.min()] = True
+        edges[2][:, x.max()] = edges[3][y.max()] = True
+    edges &= canvas
+    tiles = edges.reshape(4, rows, side, columns, side).swapaxes(2, 3)
+    return tiles.reshape(4, -1)
+
+
 def page_glyphs(classes: np.ndarray) -> np.ndarray:
     """(B, S, S) character of each pixel → (B, P, P, cells) at each cell's centre."""
     picked = classes[:, CELL_H // 2 :: CELL_H, CELL_W // 2 :: CELL_W]

@@ -30,7 +30,6 @@ from mm15_mlx.convert.mm15_torch.samples import (
 from mm15_mlx.convert.mm15_torch.targets import (
     ICON_OF,
     TYPE_OF,
-    halves_in,
     in_model,
     in_tiles,
     page_glyphs,
@@ -119,9 +118,7 @@ def test_packed_questions_are_the_questions_asked_alone(samples: SampleEncoder) 
             packed = model.decoder.logits(model.decoder.norm(states[-1][1][b, k]))
             assert torch.allclose(packed[: len(logits)], logits, atol=1e-5)
         # what a position does not give to the picture it gives to its question
-        first = torch.zeros(2, batch.ids.shape[2], dtype=torch.bool)
-        first[:, 0] = True
-        look = states[0][2].weights(0, torch.tensor([0, 1]), first)
+        look = states[0][2].weights(0, torch.tensor([0, 1]), torch.tensor([0, 0]))
         assert look.shape == (config.text_config.num_key_value_heads, 2, len(prefix))
         assert (look.sum(-1) < 1).all() and (look.sum(-1) > 0).all()
     assert (batch.target[1, 2] == NO_TARGET).all()  # the one that fills up
@@ -233,31 +230,6 @@ def test_a_box_over_the_edge_of_a_tile_ends_there_for_the_tile() -> None:
     assert local[0, 15, 5].tolist() == [0, 300, 480, 480]
     assert local[1, 2, 5].tolist() == [0, 0, 480, 120]
     assert in_model(targets.elements[1, 2, 5], tiling, 1000)[1] == 312
-
-
-def test_halves_of_visual_tokens_share_a_box() -> None:
-    tiling = plan(480, 960, PRESETS["nano-ui"].tiling)  # tokens of 24 px, 20 a side
-    areas = halves_in([12, 495, 48, 503], tiling, 20)
-    assert areas.shape == (2, 800)
-    # 12 px of the first token and 24 of the next; rows 492 to 504 are their lower half
-    assert np.argwhere(areas).tolist() == [[1, 400], [1, 401]]
-    assert areas[1, 400:402].tolist() == [96, 192]
-    both = halves_in([0, 485, 24, 495], tiling, 20)[:, 400]
-    assert both.tolist() == [7 * 24, 3 * 24]
-    assert not halves_in([5, 5, 5, 9], tiling, 20).any()
-
-
-def test_a_question_knows_its_one_box(samples: SampleEncoder) -> None:
-    tiling = plan(*SIZE, samples.config.tiling)
-    asked = [samples.ask(q, SIZE, tiling, 10_000) for q in QUESTIONS]
-    assert [a.box for a in asked if a] == [
-        [10, 20, 50, 40],
-        [1, 2, 30, 9],
-        [1, 2, 3, 4],
-    ]
-    two = Question("x", "<box>1,2,3,4</box> or <box>1,2,3,5</box>?", "Yes")
-    found = samples.ask(two, SIZE, tiling, 10_000)
-    assert found is not None and found.box is None
 
 
 def test_pointing_is_a_distribution_over_the_tokens() -> None:

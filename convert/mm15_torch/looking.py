@@ -1,0 +1,144 @@
+"""Where the positions of an answer are to look: what they find there, they copy.
+
+After half of the layers a position points at the visual tokens that its box is about.
+In the layers after that its heads share the work. Two see the box, its upper and its
+lower half, or where the next piece of a line of text ends; four copy one number of the
+box each, from the tokens at its edge. The overview is left out.
+
+N positions, P tokens of the picture's prefix, V visual tokens of its tiles.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mm15_mlx.config import ModelConfig
+from mm15_mlx.convert.mm15_torch.aids import Aids
+from mm15_mlx.convert.mm15_torch.packed import Look
+from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Asked, Batch, piece_at
+from mm15_mlx.convert.mm15_torch.store import Screen
+from mm15_mlx.convert.mm15_torch.targets import edges_in, halves_in
+
+INSIDE = 0.4  # of what the fullest token holds of a box
+
+
+@dataclass(frozen=True)
+class Sights:
+    """What the positions about some box of one picture are to see."""
+
+    question: Tensor  # (N,)
+    place: Tensor  # (N,), of the position in its question
+    share: Tensor  # (N, V), of the box in each token
+    halves: Tensor  # (N, 2, V) bool; one token for a piece of text
+    edges: Tensor  # (N, 4, V) bool; all false but for the number that comes next
+    number: Tensor  # (N,) bool, whether one comes next
+
+
+def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
+    """Of the answers about one screen, `side`² tokens a tile."""
+    where = [
+        (k, t, tuple(box))
+        for k, a in enumerate(asked)
+        for t, box in enumerate(a.about)
+        if box
+    ]
+    if not where:
+        return None
+    boxes = {box: i for i, box in enumerate(dict.fromkeys(w[2] for w in where))}
+    found = [halves_in(list(box), screen.tiling, side) for box in boxes]
+    area = torch.from_numpy(np.stack(found))  # (boxes, 2, V)
+    edge = np.stack([edges_in(f, screen.tiling.grid, side, INSIDE) for f in found])
+    mine = torch.tensor([boxes[w[2]] for w in where])
+    question, place = (torch.tensor([w[i] for w in where]) for i in range(2))
+
+    share = area.sum(1)
+    share = share / share.sum(1, keepdim=True).clamp(min=1e-9)
+    most = area.amax((1, 2), keepdim=True).clamp(min=1e-9)
+    halves = (area >= INSIDE * most)[mine]
+    piece = pieces(screen, asked, where, side)
+    halves[piece >= 0] = F.one_hot(piece[piece >= 0], area.shape[-1]).bool()[:, None]
+    coordinate = torch.tensor([asked[k].coordinate[t] for k, t, _ in where])
+    next_one = coordinate[:, None] == torch.arange(4)
+    edges = torch.from_numpy(edge)[mine] & next_one[..., None]
+    number = coordinate != NO_TARGET
+    return Sights(question, place, share[mine], halves, edges, number)
+
+
+def pieces(
+    screen: Screen,
+    asked: list[Asked],
+    where: list[tuple[int, int, tuple[float, ...]]],
+    side: int,
+) -> Tensor:
+    """Of each position the visual token in which the next piece ends, or -1."""
+    lines = {
+        tuple(float(f"{v:g}") for v in line["box"]): line
+        for line in screen.row["texts"]
+    }
+    found = []
+    for k, t, box in where:
+        line, end = lines.get(box), asked[k].end[t]
+        if line is None or end == NO_TARGET:
+            found.append(-1)
+        else:
+            found.append(piece_at(line, end, screen.tiling, screen.tiles, side))
+    return torch.tensor(found)
+
+
+def missed(seen: Tensor, first: Tensor, target: Tensor) -> Tensor:
+    """(N,) -log of the attention `seen` (N, V) on `target` (N, V), bool; where that is
+    empty, of what falls on the first token of all, `first` (N,)."""
+    mass = (seen * target).sum(1) + first * ~target.any(1)
+    return -(mass + 1e-3).log()
+
+
+class LookingLoss:
+    """Losses on where the answers of a batch point and look."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.image_token_id = config.prompt.image_token_id
+        self.side = config.connector_config.pooled_grid
+        heads = config.text_config.num_key_value_heads
+        self.halving = (0, heads // 2)
+        self.copying = [h for h in range(heads) if h not in self.halving][:4]
+
+    def __call__(
+        self,
+        aids: Aids,
+        norm: Callable[[Tensor], Tensor],
+        states: list[tuple[Tensor, Tensor, Look]],
+        screens: list[Screen],
+        batch: Batch,
+    ) -> tuple[Tensor, Tensor]:
+        """Means of pointing and of looking. norm: the decoder's last. states: what
+        `packed_states` gives. Who has nothing to see looks at the first token."""
+        image = (batch.prefix == self.image_token_id).nonzero().flatten()
+        middle = len(states) // 2
+        pointing, looking = torch.zeros(()), torch.zeros(())
+        count = looks = 0
+        for b, (screen, asked) in enumerate(zip(screens, batch.asked, strict=True)):
+            see = sights(screen, asked, self.side)
+            if see is None:
+                continue
+            tiles = image[: len(screen.tiles) * self.side**2]
+            prefix, questions, _ = states[middle]
+            asking = norm(questions[b, see.question, see.place])
+            chances = aids.pointing(asking, norm(prefix[b, tiles]))
+            pointing = pointing - (see.share * chances).sum()
+            count += len(see.place)
+            for _, _, look in states[middle + 1 :]:
+                seen = look.weights(b, see.question, see.place)  # (heads, N, P)
+                first, seen = seen[..., tiles[0]], seen[..., tiles]
+                for i, head in enumerate(self.halving):
+                    lost = missed(seen[head], first[head], see.halves[:, i])
+                    looking = looking + lost.sum()
+                for i, head in enumerate(self.copying):
+                    lost = missed(seen[head], first[head], see.edges[:, i])
+                    looking = looking + lost[see.number].sum()
+                copied = len(self.copying) * int(see.number.sum())
+                looks += len(self.halving) * len(see.place) + copied
+        return pointing / max(count, 1), looking / max(looks, 1)

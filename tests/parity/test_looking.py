@@ -1,0 +1,190 @@
+"""Where answers are to look: at the box, at its edges, at the next piece of text."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mm15_mlx.config import PRESETS, ModelConfig
+from mm15_mlx.convert.mm15_torch.aids import Aids
+from mm15_mlx.convert.mm15_torch.looking import LookingLoss, missed, sights
+from mm15_mlx.convert.mm15_torch.model import MM15
+from mm15_mlx.convert.mm15_torch.packed import packed_states
+from mm15_mlx.convert.mm15_torch.samples import (
+    NO_TARGET,
+    Asked,
+    SampleEncoder,
+    collate,
+    piece_at,
+)
+from mm15_mlx.convert.mm15_torch.store import Screen
+from mm15_mlx.convert.mm15_torch.targets import edges_in, halves_in
+from mm15_mlx.convert.mm15_torch.vocabulary import train
+from mm15_mlx.prompt import PromptEncoder
+from mm15_mlx.screens.questions import Question, find_text, ocr, read_screen
+from mm15_mlx.tiling import plan
+from mm15_mlx.tokenizer import Tokenizer
+
+pytestmark = pytest.mark.parity
+
+SIZE = (480, 960)  # two tiles of 20 x 20 tokens, 24 px each
+SAVE = {
+    "text": "Save", "box": [30.5, 484, 90, 500], "edges": [30, 45, 60, 75, 91],
+}  # fmt: skip
+BACK = {"text": "Go", "box": [400, 10, 440, 30], "edges": [400, 420, 441]}
+ROW = {
+    "id": "1", "width": 480, "height": 960, "texts": [BACK, SAVE], "elements": [],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config() -> ModelConfig:
+    return PRESETS["nano-ui"]
+
+
+@pytest.fixture(scope="module")
+def samples(
+    config: ModelConfig, tmp_path_factory: pytest.TempPathFactory
+) -> SampleEncoder:
+    path: Path = tmp_path_factory.mktemp("vocabulary") / "tokenizer.model"
+    train(config, path, lines=6000)
+    return SampleEncoder(config, PromptEncoder(config, Tokenizer(path)))
+
+
+@pytest.fixture(scope="module")
+def screen(config: ModelConfig) -> Screen:
+    return Screen(ROW, plan(*SIZE, config.tiling))
+
+
+def test_halves_of_visual_tokens_share_a_box(screen: Screen) -> None:
+    areas = halves_in([12, 495, 48, 503], screen.tiling, 20)
+    assert areas.shape == (2, 800)
+    # 12 px of the first token and 24 of the next; rows 492 to 504 are their lower half
+    assert np.argwhere(areas).tolist() == [[1, 400], [1, 401]]
+    assert areas[1, 400:402].tolist() == [96, 192]
+    both = halves_in([0, 485, 24, 495], screen.tiling, 20)[:, 400]
+    assert both.tolist() == [7 * 24, 3 * 24]
+    assert not halves_in([5, 5, 5, 9], screen.tiling, 20).any()
+
+
+def test_edges_are_the_outermost_tokens_of_a_box(screen: Screen) -> None:
+    halves = halves_in([0, 456, 96, 504], screen.tiling, 20)  # 4 x 2, over two tiles
+    left, top, right, bottom = edges_in(halves, screen.tiling.grid, 20, 0.4)
+    assert np.flatnonzero(left).tolist() == [380, 400]
+    assert np.flatnonzero(right).tolist() == [383, 403]
+    assert np.flatnonzero(top).tolist() == [380, 381, 382, 383]
+    assert np.flatnonzero(bottom).tolist() == [400, 401, 402, 403]
+    none = halves_in([5, 5, 5, 9], screen.tiling, 20)
+    assert not edges_in(none, screen.tiling.grid, 20, 0.4).any()
+
+
+def ask(
+    samples: SampleEncoder, screen: Screen, question: Question
+) -> tuple[Asked, list[int]]:
+    found = samples.ask(question, SIZE, screen.tiling, 10_000)
+    assert found is not None
+    answered = [t for t, v in enumerate(found.target) if v != NO_TARGET]
+    assert not any(found.about[: answered[0]])
+    return found, answered
+
+
+def test_a_found_text_knows_its_box_and_the_number_that_is_next(
+    samples: SampleEncoder, screen: Screen
+) -> None:
+    question = Question("find_text", "Where?", "<box>30.5,484,90,500</box>")
+    found, answered = ask(samples, screen, question)
+    assert all(found.about[t] == SAVE["box"] for t in answered)
+    numbers = [found.coordinate[t] for t in answered]
+    assert [n for n in numbers if n != NO_TARGET] == [0, 1, 2, 3]
+    assert set(found.end) == {NO_TARGET}
+    two = Question("x", "<box>1,2,3,4</box> or <box>1,2,3,5</box>?", "Yes")
+    assert not any(ask(samples, screen, two)[0].about)
+
+
+def test_a_read_text_knows_how_far_it_has_come(
+    samples: SampleEncoder, screen: Screen
+) -> None:
+    question = ocr({"texts": [SAVE]}, None)[0]
+    found, answered = ask(samples, screen, question)
+    ends = [found.end[t] for t in answered]
+    assert ends[-1] == NO_TARGET and ends[-2] == len("Save")
+    assert ends[:-1] == sorted(ends[:-1])
+    assert set(found.coordinate) == {NO_TARGET}
+
+
+def test_each_line_of_a_transcription_has_its_box(
+    samples: SampleEncoder, screen: Screen
+) -> None:
+    found, answered = ask(samples, screen, read_screen(ROW))
+    numbers = [(found.coordinate[t], found.about[t]) for t in answered]
+    assert [n for n in numbers if n[0] != NO_TARGET] == [
+        (i, line["box"]) for line in (BACK, SAVE) for i in range(4)
+    ]
+    texts = [(found.end[t], found.about[t]) for t in answered]
+    assert (len("Go"), BACK["box"]) in texts and (len("Save"), SAVE["box"]) in texts
+
+
+def test_a_piece_is_where_it_ends(screen: Screen) -> None:
+    places = [piece_at(SAVE, n, screen.tiling, screen.tiles, 20) for n in range(6)]
+    # edges 45, 60, 75 and 91 lie in tokens 1, 2, 3 and 3 of the second tile's first row
+    assert places == [-1, 401, 402, 403, 403, -1]
+
+
+def test_positions_see_box_edges_and_pieces(
+    samples: SampleEncoder, screen: Screen
+) -> None:
+    questions = [*find_text({"texts": [SAVE]}, None), *ocr({"texts": [SAVE]}, None)]
+    asked = [ask(samples, screen, q)[0] for q in questions]
+    see = sights(screen, asked, 20)
+    assert see is not None and see.share.shape == (len(see.place), 800)
+    assert torch.allclose(see.share.sum(1), torch.ones(len(see.place)))
+    numbers = see.number.nonzero().flatten().tolist()
+    assert len(numbers) == 4
+    for i, n in enumerate(numbers):
+        assert see.edges[n].any(1).tolist() == [j == i for j in range(4)]
+    assert see.edges[numbers[0], 0].nonzero().flatten().tolist() == [401]
+    assert see.edges[numbers[2], 2].nonzero().flatten().tolist() == [403]
+    read = see.halves[see.question == 1]
+    assert read[:-1].sum((1, 2)).tolist() == [2] * (len(read) - 1)  # both heads: one
+    assert read[-1].sum() > 2  # the end of the answer is about the whole line
+    assert (
+        sights(screen, [ask(samples, screen, Question("x", "?", "No"))[0]], 20) is None
+    )
+
+
+def test_looking_where_it_should_costs_nothing() -> None:
+    seen = torch.tensor([[0.0, 0.7, 0.3], [0.5, 0.2, 0.1]])
+    target = torch.tensor([[False, True, True], [False, False, False]])
+    lost = missed(seen, torch.tensor([0.0, 0.2]), target)
+    assert lost[0].item() == pytest.approx(0, abs=2e-3)
+    assert lost[1].item() == pytest.approx(-np.log(0.201), abs=1e-4)
+
+
+@torch.enable_grad()
+def test_looking_can_be_learned(
+    config: ModelConfig, samples: SampleEncoder, screen: Screen
+) -> None:
+    """A few steps on one screen bring the attention of every head to its place."""
+    torch.manual_seed(0)
+    model, aids = MM15(config), Aids(config.text_config.hidden_size, 1)
+    decoder, loss = model.decoder, LookingLoss(config)
+    questions = [*find_text(ROW, None), *ocr(ROW, None)]
+    asked = [ask(samples, screen, q)[0] for q in questions]
+    prefix, _ = samples.question_ids("", SIZE, screen.tiling)
+    batch = collate(prefix, [asked])
+    visual = torch.randn(
+        len(screen.tiling.indices), 400, config.text_config.hidden_size
+    )
+    parameters = [*decoder.parameters(), *aids.parameters()]
+    opt = torch.optim.AdamW(parameters, lr=2e-3)
+    losses = []
+    for _ in range(12):
+        x = model.embed_inputs(batch.prefix[None], visual, config.prompt.image_token_id)
+        states = packed_states(decoder, x, decoder.embed_tokens(batch.ids))
+        pointing, looking = loss(aids, decoder.norm, states, [screen], batch)
+        losses.append((pointing.item(), looking.item()))
+        opt.zero_grad()
+        (pointing + looking).backward()
+        opt.step()
+    assert losses[-1][0] < losses[0][0] - 1 and losses[-1][1] < losses[0][1] - 1
