@@ -1,9 +1,10 @@
 """Where the positions of an answer are to look: what they find there, they copy.
 
 After half of the layers a position points at the visual tokens that its box is about.
-In the layers after that its heads share the work. Two see the box, its upper and its
-lower half, or where the next piece of a line of text ends; four copy one number of the
-box each, from the tokens at its edge. The overview is left out.
+In the two layers after that its heads share the work. Two see the box, its upper and
+its lower half, or where the next piece of a line of text ends; four copy one number of
+the box each, from the tokens at its edge: in the last layer but one that of an element,
+in the last that of a line of text. The overview is left out.
 
 N positions, P tokens of the picture's prefix, V visual tokens of its tiles.
 """
@@ -16,14 +17,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mm15_mlx.config import ModelConfig
+from mm15_mlx.config import ModelConfig, TextConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.packed import Look
 from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Asked, Batch, piece_at
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.convert.mm15_torch.targets import edges_in, halves_in
 
+COPIED = ("elements", "texts")  # what the last two layers copy
+TEXT_TASKS = ("find_text", "read")  # those that find lines, not elements
 INSIDE = 0.4  # of what the fullest token holds of a box
+
+
+def halving_heads(config: TextConfig) -> list[int]:
+    """Two heads that see the box, or the next piece of text."""
+    return [0, config.num_key_value_heads // 2]
+
+
+def copying_heads(config: TextConfig) -> list[int]:
+    """Four heads, one for each number of a box."""
+    taken = halving_heads(config)
+    return [h for h in range(config.num_key_value_heads) if h not in taken][:4]
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,7 @@ class Sights:
     share: Tensor  # (N, V), of the box in each token
     halves: Tensor  # (N, 2, V) bool; one token for a piece of text
     edges: Tensor  # (N, 4, V) bool; all false but for the number that comes next
-    number: Tensor  # (N,) bool, whether one comes next
+    line: Tensor  # (N,) bool, whether the box is a line's
 
 
 def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
@@ -64,8 +78,8 @@ def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
     coordinate = torch.tensor([asked[k].coordinate[t] for k, t, _ in where])
     next_one = coordinate[:, None] == torch.arange(4)
     edges = torch.from_numpy(edge)[mine] & next_one[..., None]
-    number = coordinate != NO_TARGET
-    return Sights(question, place, share[mine], halves, edges, number)
+    line = torch.tensor([asked[k].task in TEXT_TASKS for k, _, _ in where])
+    return Sights(question, place, share[mine], halves, edges, line)
 
 
 def pieces(
@@ -102,9 +116,8 @@ class LookingLoss:
     def __init__(self, config: ModelConfig) -> None:
         self.image_token_id = config.prompt.image_token_id
         self.side = config.connector_config.pooled_grid
-        heads = config.text_config.num_key_value_heads
-        self.halving = (0, heads // 2)
-        self.copying = [h for h in range(heads) if h not in self.halving][:4]
+        self.halving = halving_heads(config.text_config)
+        self.copying = copying_heads(config.text_config)
 
     def __call__(
         self,
@@ -130,15 +143,16 @@ class LookingLoss:
             chances = aids.pointing(asking, norm(prefix[b, tiles]))
             pointing = pointing - (see.share * chances).sum()
             count += len(see.place)
-            for _, _, look in states[middle + 1 :]:
+            for kind, (_, _, look) in zip(COPIED, states[-2:], strict=True):
+                mine = see.line if kind == "texts" else ~see.line
                 seen = look.weights(b, see.question, see.place)  # (heads, N, P)
                 first, seen = seen[..., tiles[0]], seen[..., tiles]
                 for i, head in enumerate(self.halving):
                     lost = missed(seen[head], first[head], see.halves[:, i])
                     looking = looking + lost.sum()
                 for i, head in enumerate(self.copying):
-                    lost = missed(seen[head], first[head], see.edges[:, i])
-                    looking = looking + lost[see.number].sum()
-                copied = len(self.copying) * int(see.number.sum())
-                looks += len(self.halving) * len(see.place) + copied
+                    target = see.edges[:, i] & mine[:, None]
+                    lost = missed(seen[head], first[head], target)
+                    looking = looking + lost.sum()
+                looks += (len(self.halving) + len(self.copying)) * len(see.place)
         return pointing / max(count, 1), looking / max(looks, 1)

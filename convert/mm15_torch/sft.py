@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mm15_mlx.config import PRESETS
-from mm15_mlx.convert.mm15_torch.aids import BOXES, Aids
+from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.augment import move, recolour, spoil
+from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, marked
 from mm15_mlx.convert.mm15_torch.looking import LookingLoss
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
@@ -48,7 +49,6 @@ from mm15_mlx.convert.mm15_torch.samples import (
 )
 from mm15_mlx.convert.mm15_torch.stages import StageParser
 from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored_views
-from mm15_mlx.convert.mm15_torch.targets import in_model, screen_targets
 from mm15_mlx.prompt import PromptEncoder
 from mm15_mlx.screens.questions import (
     SHARES,
@@ -60,6 +60,7 @@ from mm15_mlx.tiling import cut
 from mm15_mlx.tokenizer import Tokenizer
 
 LONGEST = 1200  # tokens of a transcription
+AIDS = ("reading", "boxes", "handed", "pointing", "looking")
 LONG = {"read": read_screen, "widgets": list_widgets}
 
 
@@ -79,9 +80,8 @@ class Trainer:
         torch.manual_seed(args.seed)
         self.model = MM15(self.config)
         init_locations(self.model, self.first)
-        side = self.config.view_grid // self.config.connector_config.pooled_grid
-        self.side = side
-        self.aids = Aids(self.config.text_config.hidden_size, side)
+        self.aids = Aids(self.config.text_config.hidden_size)
+        self.boxes = BoxLoss(self.loss)
         self.looking = LookingLoss(self.config)
         self.step = 0
         for path in args.start:
@@ -201,12 +201,16 @@ class Trainer:
             middle = states[len(states) // 2 - 1][0]
             tokens = decoder.norm(middle[:, batch.prefix == image_id])  # (B, V·Q, D)
             reading = self.reading_loss(tokens, screens)
-            boxes = self.box_loss(tokens, screens, rng)
+            found = marked(screens, self.args.patches, self.count - 1, rng)
+            boxes = self.boxes.read(self.aids, decoder, tokens, found)
+            size = states[-1][1][picked].detach().float().square().mean().sqrt()
+            image = batch.prefix == image_id
+            handed = self.boxes.handed(decoder, states, image, found, size)
             pointing, looking = self.looking(
                 self.aids, decoder.norm, states, screens, batch
             )
         return {"logits": logits, "target": batch.target[picked],
-                "reading": reading, "boxes": boxes,
+                "reading": reading, "boxes": boxes, "handed": handed,
                 "pointing": pointing, "looking": looking}  # fmt: skip
 
     def reading_loss(self, tokens: Tensor, screens: list[Screen]) -> Tensor:
@@ -225,43 +229,13 @@ class Trainer:
         logits = self.model.decoder.logits(tokens[rows, places]).float()
         return F.cross_entropy(logits, torch.tensor(words))
 
-    def box_loss(self, tokens: Tensor, screens: list[Screen], rng: Random) -> Tensor:
-        """Of some patches with a line or an element: its box in the model's numbers."""
-        total = torch.zeros(())
-        side, grid = self.side, self.config.view_grid
-        table = self.model.decoder.lm_head.weight
-        table = table[self.first : self.first + self.count]
-        found = [screen_targets(s.row, s.tiling) for s in screens]
-        for kind in BOXES:
-            hidden, half, boxes = [], [], []
-            for b, (screen, targets) in enumerate(zip(screens, found, strict=True)):
-                canvas = getattr(targets, kind)
-                v, y, x = np.nonzero(~np.isnan(canvas[..., 0]))
-                count = min(len(v), self.args.patches)
-                some = np.array(rng.sample(range(len(v)), count), dtype=int)
-                v, y, x = v[some], y[some], x[some]
-                per_view = (grid // side) ** 2
-                place = v * per_view + y // side * (grid // side) + x // side
-                hidden.append(tokens[b, torch.from_numpy(place)])
-                half.append(torch.from_numpy(y % side))
-                scale = self.config.coordinates.range
-                boxes.append(in_model(canvas[v, y, x], screen.tiling, scale))
-            read = self.aids.boxes(kind, torch.cat(hidden), torch.cat(half))
-            logits = F.linear(read, table.to(read.dtype)).float().flatten(0, 1)
-            target = torch.from_numpy(np.concatenate(boxes)).flatten()
-            soft = self.loss.soft[target]
-            each = logits.logsumexp(-1) - (soft * logits).sum(-1)
-            total = total + each.mean()
-        return total / len(BOXES)
-
     def train_step(self) -> dict[str, float]:
         rng = Random((self.args.seed + 1) * 1_000_003 + self.step)
         screens, batch = self.batch(rng)
         out = self.run(screens, batch, rng)
         logits, target = out["logits"], out["target"]
         loss = self.loss(logits, target, torch.ones(len(target)))
-        aids = out["reading"] + out["boxes"] + out["pointing"] + out["looking"]
-        total = loss + self.args.aid * aids
+        total = loss + self.args.aid * sum(out[k] for k in AIDS)
         factor = schedule(self.step, self.args.steps, self.args.warmup)
         update(self.trained, total, self.opts, self.args.lr * factor)
         guess = logits.argmax(-1)
@@ -270,10 +244,7 @@ class Trainer:
         same = guess[~located] == target[~located]
         return {
             "loss": loss.item(),
-            "reading": out["reading"].item(),
-            "boxes": out["boxes"].item(),
-            "pointing": out["pointing"].item(),
-            "looking": out["looking"].item(),
+            **{k: out[k].item() for k in AIDS},
             "text": same.float().mean().item(),
             "near": near.float().mean().item() if len(near) else float("nan"),
             "near_y": near[1::2].float().mean().item() if len(near) else float("nan"),

@@ -1,6 +1,7 @@
 """Where answers are to look: at the box, at its edges, at the next piece of text."""
 
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -8,7 +9,16 @@ import torch
 
 from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
-from mm15_mlx.convert.mm15_torch.looking import LookingLoss, missed, sights
+from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, marked
+from mm15_mlx.convert.mm15_torch.copying import reduced
+from mm15_mlx.convert.mm15_torch.looking import (
+    LookingLoss,
+    copying_heads,
+    halving_heads,
+    missed,
+    sights,
+)
+from mm15_mlx.convert.mm15_torch.losses import AnswerLoss
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.packed import packed_states
 from mm15_mlx.convert.mm15_torch.samples import (
@@ -139,12 +149,11 @@ def test_positions_see_box_edges_and_pieces(
     see = sights(screen, asked, 20)
     assert see is not None and see.share.shape == (len(see.place), 800)
     assert torch.allclose(see.share.sum(1), torch.ones(len(see.place)))
-    numbers = see.number.nonzero().flatten().tolist()
-    assert len(numbers) == 4
-    for i, n in enumerate(numbers):
-        assert see.edges[n].any(1).tolist() == [j == i for j in range(4)]
-    assert see.edges[numbers[0], 0].nonzero().flatten().tolist() == [401]
-    assert see.edges[numbers[2], 2].nonzero().flatten().tolist() == [403]
+    numbers = see.edges.any(2)  # (N, 4)
+    assert numbers.sum(1).max() == 1 and numbers.any(0).all()
+    assert see.line.tolist() == (see.question == 0).tolist()
+    left, right = (see.edges[numbers[:, i], i][0].nonzero() for i in (0, 2))
+    assert left.flatten().tolist() == [401] and right.flatten().tolist() == [403]
     read = see.halves[see.question == 1]
     assert read[:-1].sum((1, 2)).tolist() == [2] * (len(read) - 1)  # both heads: one
     assert read[-1].sum() > 2  # the end of the answer is about the whole line
@@ -167,7 +176,7 @@ def test_looking_can_be_learned(
 ) -> None:
     """A few steps on one screen bring the attention of every head to its place."""
     torch.manual_seed(0)
-    model, aids = MM15(config), Aids(config.text_config.hidden_size, 1)
+    model, aids = MM15(config), Aids(config.text_config.hidden_size)
     decoder, loss = model.decoder, LookingLoss(config)
     questions = [*find_text(ROW, None), *ocr(ROW, None)]
     asked = [ask(samples, screen, q)[0] for q in questions]
@@ -188,3 +197,61 @@ def test_looking_can_be_learned(
         (pointing + looking).backward()
         opt.step()
     assert losses[-1][0] < losses[0][0] - 1 and losses[-1][1] < losses[0][1] - 1
+
+
+def test_heads_share_the_work(config: ModelConfig) -> None:
+    assert halving_heads(config.text_config) == [0, 3]
+    assert copying_heads(config.text_config) == [1, 2, 4, 5]
+
+
+@torch.no_grad()
+def test_what_a_copying_head_hands_over_is_what_it_would_add(
+    config: ModelConfig, samples: SampleEncoder, screen: Screen
+) -> None:
+    """The loss on values is that of a last layer which looks at one token only."""
+    torch.manual_seed(0)
+    decoder = MM15(config).decoder
+    first = samples.encoder.tokenizer.special("<loc_0>")
+    answers = AnswerLoss(first, 1001, 2.0)
+    width = config.text_config.hidden_size
+    image = torch.tensor([False] + [True] * 800)
+    states = [(torch.randn(1, 801, width), torch.randn(1, 1, 1, width), None)] * 5
+    found = marked([screen], 4, 1000, Random(0))
+    lines, some = found["texts"], found["elements"]
+    assert len(lines.token) == 4 and len(some.token) == 0
+    targets = {tuple(t) for t in lines.target.tolist()}
+    assert targets <= {(833, 10, 917, 31), (64, 504, 188, 521)}
+    found = {"texts": lines, "elements": lines}
+    size = torch.tensor(3.0)
+    loss = BoxLoss(answers).handed(decoder, states, image, found, size)
+
+    losses = []
+    for place in (3, 4):
+        layer = decoder.layers[place]
+        x = layer.input_layernorm(states[0][0][0, 1:][lines.token])
+        values = layer.self_attn.v_proj(x).view(4, 6, 64)
+        for number, head in enumerate(copying_heads(config.text_config)):
+            alone = torch.zeros(4, 6, 64)
+            alone[:, head] = values[:, head]
+            added = layer.self_attn.o_proj(alone.flatten(1))
+            logits = decoder.logits(added * decoder.norm.weight / size)
+            inside = logits[:, first : first + 1001]
+            soft = answers.soft[lines.target[:, number]]
+            losses.append((inside.logsumexp(-1) - (soft * inside).sum(-1)).mean())
+    assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), abs=1e-4)
+
+
+def test_a_map_of_the_width_of_a_head_is_found_again() -> None:
+    """Exactly where it exists; else the part that the table reads."""
+    torch.manual_seed(0)
+    x = torch.randn(500, 24).double()
+    low = torch.randn(24, 6).double() @ torch.randn(6, 24).double()
+    table = torch.randn(80, 24).double()
+    o, v = reduced(x, x @ low.T, table, 6)
+    assert o.shape == (24, 6) and v.shape == (6, 24)
+    assert torch.allclose(o @ v, low, atol=1e-2)
+    full = torch.randn(24, 24).double()
+    blind = table.clone()
+    blind[:, 12:] = 0  # half of the wanted numbers are never read
+    o, v = reduced(x, x @ full.T, blind, 12)
+    assert torch.allclose(blind @ o @ v, blind @ full, atol=1e-1)

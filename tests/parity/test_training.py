@@ -233,10 +233,10 @@ def test_a_box_over_the_edge_of_a_tile_ends_there_for_the_tile() -> None:
 
 
 def test_pointing_is_a_distribution_over_the_tokens() -> None:
-    aids = Aids(width=8, rows=2)
+    aids = Aids(width=8)
     chances = aids.pointing(torch.randn(3, 8), torch.randn(5, 8)).exp().sum(-1)
     assert torch.allclose(chances, torch.ones(3), atol=1e-5)
-    read = aids.boxes("texts", torch.randn(3, 8), torch.tensor([0, 1, 1]))
+    read = aids.boxes("texts", torch.randn(3, 8))
     assert read.shape == (3, 4, 8)
 
 

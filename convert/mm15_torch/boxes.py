@@ -1,0 +1,106 @@
+"""What visual tokens say of the box they lie in: half-way, and to those who copy it.
+
+Half-way a linear map reads the four numbers. Later every copying head (looking.py) is
+to hand over one: what its values and outputs make of a token names that number.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mm15_mlx.convert.mm15_torch.aids import BOXES, Aids
+from mm15_mlx.convert.mm15_torch.decoder import Decoder
+from mm15_mlx.convert.mm15_torch.looking import COPIED, copying_heads
+from mm15_mlx.convert.mm15_torch.losses import AnswerLoss
+from mm15_mlx.convert.mm15_torch.packed import Look
+from mm15_mlx.convert.mm15_torch.store import Screen
+from mm15_mlx.convert.mm15_torch.targets import in_model, screen_targets
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Some visual tokens with a line or an element in them."""
+
+    picture: Tensor  # (N,)
+    token: Tensor  # (N,), through the picture's tiles
+    target: Tensor  # (N, 4), its box in the model's numbers
+
+
+def marked(
+    screens: list[Screen], count: int, scale: int, rng: Random
+) -> dict[str, Marked]:
+    """For each kind of box, `count` tokens of each screen at most."""
+    targets = [screen_targets(s.row, s.tiling) for s in screens]
+    found = {}
+    for kind in BOXES:
+        pictures, tokens, boxes = [], [], []
+        for b, (screen, target) in enumerate(zip(screens, targets, strict=True)):
+            canvas = getattr(target, kind)  # (V, P, P, 4)
+            places = np.flatnonzero(~np.isnan(canvas[..., 0]))
+            some = np.array(rng.sample(range(len(places)), min(len(places), count)))
+            places = places[some.astype(int)]
+            pictures += [b] * len(places)
+            tokens.append(places)
+            boxes.append(in_model(canvas.reshape(-1, 4)[places], screen.tiling, scale))
+        found[kind] = Marked(
+            torch.tensor(pictures, dtype=torch.long),
+            torch.from_numpy(np.concatenate(tokens)),
+            torch.from_numpy(np.concatenate(boxes)),
+        )
+    return found
+
+
+class BoxLoss:
+    """Losses on what tokens name and hand over; a token is as large as a patch."""
+
+    def __init__(self, answers: AnswerLoss) -> None:
+        self.answers = answers
+
+    def named(self, decoder: Decoder, read: Tensor, target: Tensor) -> Tensor:
+        """What reads as location embeddings (N, 4, D), against numbers (N, 4)."""
+        first, count = self.answers.first, self.answers.count
+        table = decoder.lm_head.weight[first : first + count]
+        logits = F.linear(read, table.to(read.dtype)).float()
+        soft = self.answers.soft[target]
+        return (logits.logsumexp(-1) - (soft * logits).sum(-1)).mean()
+
+    def read(
+        self, aids: Aids, decoder: Decoder, tokens: Tensor, found: dict[str, Marked]
+    ) -> Tensor:
+        """tokens: normed states half-way (B, V·Q, D)."""
+        losses = [
+            self.named(decoder, aids.boxes(k, tokens[m.picture, m.token]), m.target)
+            for k, m in found.items()
+        ]
+        return torch.stack(losses).mean()
+
+    def handed(
+        self,
+        decoder: Decoder,
+        states: list[tuple[Tensor, Tensor, Look]],
+        image: Tensor,
+        found: dict[str, Marked],
+        size: Tensor,
+    ) -> Tensor:
+        """image (P,): where visual tokens are. size: of the last states, by which the
+        last norm will divide what is handed over."""
+        losses = []
+        for kind, place in zip(
+            COPIED, range(len(states) - 2, len(states)), strict=True
+        ):
+            layer, m = decoder.layers[place], found[kind]
+            tokens = layer.input_layernorm(states[place - 1][0][:, image])
+            tokens = tokens[m.picture, m.token]  # (N, D)
+            attn, heads = layer.self_attn, copying_heads(decoder.config)
+            split = (decoder.config.num_key_value_heads, decoder.config.head_dim, -1)
+            v = attn.v_proj.weight.view(split)[heads]  # (4, E, D)
+            o = attn.o_proj.weight.view(-1, *split[:2])[:, heads]  # (D, 4, E)
+            values = torch.einsum("nd,hed->nhe", tokens, v.to(tokens.dtype))
+            given = torch.einsum("nhe,dhe->nhd", values, o.to(tokens.dtype))
+            given = given * decoder.norm.weight.to(given.dtype) / size
+            losses.append(self.named(decoder, given, m.target))
+        return torch.stack(losses).mean()
