@@ -26,6 +26,7 @@ from mm15_mlx.convert.mm15_torch.samples import NO_TARGET
 BATCHES = 12
 TOKENS = 400  # of a screen
 SHARE = 0.4  # of the size at which a head alone would name the number
+SINK = 30.0  # weight of the token that is to hand over nothing
 RIDGE = 1e-4
 
 
@@ -72,6 +73,9 @@ def fit(trainer: sft.Trainer, batches: int = BATCHES) -> None:
                 inputs[kind].append(x[m.picture, m.token].double())
                 read = trainer.aids.boxes(kind, middle[m.picture, m.token])
                 wanted[kind].append(read.double())
+                nothing = x[:, 0].double() * SINK  # where heads look that copy nothing
+                inputs[kind].append(nothing)
+                wanted[kind].append(nothing.new_zeros(len(nothing), *read.shape[1:]))
         last = states[-1][1][batch.target != NO_TARGET].float()
         sizes.append(last.square().mean().sqrt().item())
 

@@ -110,6 +110,12 @@ def missed(seen: Tensor, first: Tensor, target: Tensor) -> Tensor:
     return -(mass + 1e-3).log()
 
 
+def mean(losses: list[Tensor]) -> Tensor:
+    """Of all numbers together; 0 where there are none."""
+    every = torch.cat(losses)
+    return every.sum() / max(len(every), 1)
+
+
 class LookingLoss:
     """Losses on where the answers of a batch point and look."""
 
@@ -131,8 +137,7 @@ class LookingLoss:
         `packed_states` gives. Who has nothing to see looks at the first token."""
         image = (batch.prefix == self.image_token_id).nonzero().flatten()
         middle = len(states) // 2
-        pointing, looking = torch.zeros(()), torch.zeros(())
-        count = looks = 0
+        pointing, seeing, copying, nothing = [], [], [], []
         for b, (screen, asked) in enumerate(zip(screens, batch.asked, strict=True)):
             see = sights(screen, asked, self.side)
             if see is None:
@@ -141,18 +146,21 @@ class LookingLoss:
             prefix, questions, _ = states[middle]
             asking = norm(questions[b, see.question, see.place])
             chances = aids.pointing(asking, norm(prefix[b, tiles]))
-            pointing = pointing - (see.share * chances).sum()
-            count += len(see.place)
+            pointing.append(-(see.share * chances).sum(1))
             for kind, (_, _, look) in zip(COPIED, states[-2:], strict=True):
                 mine = see.line if kind == "texts" else ~see.line
                 seen = look.weights(b, see.question, see.place)  # (heads, N, P)
                 first, seen = seen[..., tiles[0]], seen[..., tiles]
                 for i, head in enumerate(self.halving):
-                    lost = missed(seen[head], first[head], see.halves[:, i])
-                    looking = looking + lost.sum()
+                    seeing.append(missed(seen[head], first[head], see.halves[:, i]))
                 for i, head in enumerate(self.copying):
                     target = see.edges[:, i] & mine[:, None]
-                    lost = missed(seen[head], first[head], target)
-                    looking = looking + lost.sum()
-                looks += (len(self.halving) + len(self.copying)) * len(see.place)
-        return pointing / max(count, 1), looking / max(looks, 1)
+                    lost, there = missed(seen[head], first[head], target), target.any(1)
+                    copying.append(lost[there])
+                    nothing.append(lost[~there])
+        if not pointing:
+            zero = torch.zeros(())
+            return zero, zero
+        # Most of the time there is nothing to copy: that must not drown the rest.
+        looking = sum(mean(losses) for losses in (seeing, copying, nothing))
+        return mean(pointing), looking
