@@ -16,6 +16,7 @@ from mm15_mlx.convert.recipes import Json, Recipe, Shapes
 from mm15_mlx.convert.rules import Rule, conv, conv_to_linear
 from mm15_mlx.convert.sources import open_source
 from mm15_mlx.convert.stream import plan_model, write_model
+from mm15_mlx.quantize import Quantisation
 
 FAMILY = "mm15"  # the `model_type` of this project's folders, converted or not
 SAME = r"\g<0>"
@@ -93,12 +94,13 @@ def convert_mm15(
     *,
     files: Mapping[str, bytes] | None = None,
     dtype: mx.Dtype | None = None,
+    parts: Mapping[str, Quantisation] | None = None,
     force: bool = False,
 ) -> None:
     """Write the model folder of a checkpoint (sources.py) or a state dict of arrays.
 
     `files` (tokenizer and card) are written beside the weights; `dtype`, if given, is
-    what floats are stored in.
+    what floats are stored in; the layers of `parts` are quantised.
     """
     read: Callable[[str], mx.array]
     if isinstance(source, str | Path):
@@ -108,4 +110,6 @@ def convert_mm15(
         tensors = {name: mx.array(array) for name, array in source.items()}
         read = tensors.__getitem__
     plan = plan_model(config, tensors, RULES)
-    write_model(folder, config, plan, read, files=files, dtype=dtype, force=force)
+    write_model(
+        folder, config, plan, read, files=files, dtype=dtype, parts=parts, force=force
+    )

@@ -32,7 +32,7 @@ from mm15_mlx.convert.upload import (
     upload,
 )
 from mm15_mlx.convert.verify import find_reference, verify
-from mm15_mlx.quantize import Quantisation
+from mm15_mlx.quantize import TEXT_PARTS, Quantisation
 from mm15_mlx.quantize import quantisation as quantisation
 from mm15_mlx.tokenizer import TOKENIZER_FILE, TOKENIZER_JSON, Tokenizer, tokenizer_file
 
@@ -152,9 +152,11 @@ def convert(
         if reference:
             say(f"verify      {verify(partial, whole, source, reference, dtype)}")
 
+    # Encoder and connector stay as they are, being small and sensitive (our choice).
+    parts = dict.fromkeys(TEXT_PARTS, quantisation) if quantisation else None
     write_model(
         folder, config, plan, whole.read, files=_files(source, recipe, origins),
-        dtype=dtype, quantisation=quantisation, check=check, force=force,
+        dtype=dtype, parts=parts, check=check, force=force,
     )  # fmt: skip
     if upload_repo:
         say(f"upload      {upload(folder, upload_repo)}")

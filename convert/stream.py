@@ -19,7 +19,7 @@ from mm15_mlx.config import ModelConfig
 from mm15_mlx.convert.partials import held, remove_stale
 from mm15_mlx.convert.rules import Plan, Rule, plan_rules
 from mm15_mlx.mm15 import MM15
-from mm15_mlx.quantize import Choice, Quantisation, decoder_layers, packed
+from mm15_mlx.quantize import Quantisation, choose, packed
 from mm15_mlx.weights import SHARD_BYTES, new_folder, write_weights
 
 Read = Callable[[str], mx.array]
@@ -43,29 +43,26 @@ def write_model(
     *,
     files: Mapping[str, bytes] | None = None,
     dtype: mx.Dtype | None = None,
-    quantisation: Quantisation | None = None,
+    parts: Mapping[str, Quantisation] | None = None,
     check: Callable[[Path], None] | None = None,
     force: bool = False,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write the model folder that `plan` makes of the tensors that `read` gives.
 
-    `dtype`, if given, is what floats are stored in; `quantisation` is what happens to
-    `decoder_layers` after that. `check` sees the whole folder before it has its name.
-    The folder appears whole or not at all: nothing is left where `check` raises.
-    Raises WeightsError where the folder exists and `force` is not given, or the disk is
-    too small.
+    `dtype`, if given, is what floats are stored in; after that the layers of `parts`
+    are quantised, each part in its own way. `check` sees the whole folder before it has
+    its name. The folder appears whole or not at all: nothing is left where `check`
+    raises. Raises WeightsError where the folder exists and `force` is not given, or the
+    disk is too small.
     """
-    ways: dict[str, Quantisation] = {}
-    if quantisation is not None:
-        layers = decoder_layers(MM15(config), quantisation.group_size)
-        ways = dict.fromkeys(layers, quantisation)
-        config = Choice(ways).record(config)
+    choice = choose(MM15(config), parts or {})
+    config = choice.record(config)
 
     def finished(parameters: Mapping[str, mx.array]) -> dict[str, mx.array]:
         if dtype is not None:
             parameters = {n: array.astype(dtype) for n, array in parameters.items()}
-        return packed(parameters, ways)
+        return packed(parameters, choice.ways)
 
     def arrays() -> Iterator[tuple[str, mx.array]]:
         for name, array in plan.run(read):

@@ -154,16 +154,6 @@ def choose(model: nn.Module, parts: Mapping[str, Quantisation]) -> Choice:
     return Choice(ways, tuple(left))
 
 
-def decoder_layers(model: nn.Module, group_size: int) -> frozenset[str]:
-    """The layers that conversion quantises: the decoder's, without expert routers.
-
-    The encoder and the connector stay as they are, being small and sensitive (not
-    published: our choice); so do layers whose rows are no whole number of groups.
-    """
-    way = Quantisation(group_size=group_size)
-    return frozenset(choose(model, dict.fromkeys(TEXT_PARTS, way)).ways)
-
-
 def mixed(model: Any, recipe: str, group_size: int, choice: Choice) -> Choice:
     """`choice` with the bits that mlx-lm's recipe gives the text's layers in it.
 

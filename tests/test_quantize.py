@@ -18,11 +18,11 @@ from mm15_mlx.quantize import (
     MODES,
     PARTS,
     RECIPES,
+    TEXT_PARTS,
     Choice,
     Quantisation,
     Wanted,
     choose,
-    decoder_layers,
     mixed,
     packed,
     part_of,
@@ -192,7 +192,7 @@ def test_routers_are_never_quantised(tiny_config: ModelConfig) -> None:
 
 
 def test_what_convert_quantises(wide: MM15) -> None:
-    layers = decoder_layers(wide, 64)
+    layers = choose(wide, dict.fromkeys(TEXT_PARTS, Quantisation())).ways
     assert "decoder.lm_head" in layers and "decoder.embed_tokens" in layers
     assert all(path.startswith("decoder.") for path in layers) and len(layers) == 16
 

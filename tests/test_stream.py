@@ -18,13 +18,9 @@ from mlx.utils import tree_flatten
 from mm15_mlx.checkpoint import WeightsError
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.convert.rules import Rule, RulesError, plan_rules
-from mm15_mlx.convert.stream import (
-    Quantisation,
-    decoder_layers,
-    plan_model,
-    write_model,
-)
+from mm15_mlx.convert.stream import plan_model, write_model
 from mm15_mlx.mm15 import MM15
+from mm15_mlx.quantize import TEXT_PARTS, Quantisation, choose
 from mm15_mlx.weights import load_model, new_folder, write_weights
 
 RULES = (Rule(r".*", r"\g<0>"),)
@@ -160,8 +156,9 @@ def test_shards_and_another_type(tmp_path: Path, case: Case, dtype: mx.Dtype) ->
 def test_quantised_like_the_whole_model(
     tmp_path: Path, case: Case, way: Quantisation
 ) -> None:
-    write(tmp_path / "m", case, quantisation=way)
-    layers = decoder_layers(case.model, way.group_size)
+    parts = dict.fromkeys(TEXT_PARTS, way)
+    write(tmp_path / "m", case, parts=parts)
+    layers = choose(case.model, parts).ways
     assert "decoder.layers.1.mlp.switch_mlp.gate_proj" in layers or way.group_size > 32
     assert not any("mlp.gate" == path[-8:] or "encoder" in path for path in layers)
     nn.quantize(

@@ -6,8 +6,9 @@ Run: python -m mm15_mlx.convert.mm15_torch.restore --model nano-ui --out start.p
 import argparse
 from pathlib import Path
 
+import mlx.core as mx
+import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mm15_mlx.config import PRESETS
@@ -28,17 +29,36 @@ def in_torch_layout(name: str, x: Tensor, like: Tensor) -> Tensor:
     return x.permute(0, 3, 1, 2)  # (O, y, x, I)
 
 
+def floating(arrays: dict[str, mx.array], name: str, columns: int) -> Tensor:
+    """A parameter of a folder; tables that are stored in 8 bits are unpacked."""
+    stored, path = arrays[name], name.rpartition(".")[0]
+    if stored.dtype == mx.uint32:
+        scales = arrays[f"{path}.scales"]
+        stored = mx.dequantize(
+            stored, scales, arrays[f"{path}.biases"],
+            group_size=columns // scales.shape[1], bits=stored.shape[1] * 32 // columns,
+        )  # fmt: skip
+    return torch.from_numpy(np.array(stored.astype(mx.float32)))
+
+
+def restored(folder: Path, model: MM15) -> dict[str, Tensor]:
+    """The state dict of `model` as the folder has it."""
+    arrays = mx.load(str(folder / "model.safetensors"))
+    return {
+        name: in_torch_layout(
+            name, floating(arrays, name, like.shape[-1] if like.ndim else 1), like
+        ).contiguous()
+        for name, like in model.state_dict().items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="nano-ui")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     model = MM15(PRESETS["nano-ui"])
-    stored = load_file(find_model(args.model) / "model.safetensors")
-    state = {
-        name: in_torch_layout(name, stored[name], like).contiguous()
-        for name, like in model.state_dict().items()
-    }
+    state = restored(find_model(args.model), model)
     model.load_state_dict(state)
     torch.save({"model": state}, args.out)
 
