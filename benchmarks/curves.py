@@ -20,6 +20,9 @@ FIGURES = {  # figure of a log → what the picture calls it
     "loss": "answers (nats)",
     "reading": "word pieces half-way (nats)",
     "boxes": "boxes half-way (nats)",
+    "handed": "boxes as handed over (nats)",
+    "looking": "looking (nats)",
+    "near_y": "upright numbers within 8",
 }
 
 
