@@ -29,7 +29,7 @@ def tiny() -> ModelConfig:
         ),
         text_config=dataclasses.replace(
             nano.text_config, hidden_size=64, intermediate_size=96, vocab_size=1400,
-            num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+            num_hidden_layers=4, head_dim=16,
         ),
         tiling=dataclasses.replace(nano.tiling, tile_size=48),
     )  # fmt: skip
