@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from mm15_mlx.processor import Message, Prompt, TiledPicture
 from mm15_mlx.weights import load_model
 
 SHOT = "IMG::QUESTION::ANSWER"
-LOOKUP = 15  # tokens guessed at a time in lists; 3 and 7 measured slower
 
 
 class Session:
@@ -293,10 +292,7 @@ def _plain(px: Sequence[float]) -> str:
 def widgets(
     session: Session, image: str, json: bool, target: Path | None, scale: float | None
 ) -> None:
-    """Every UI element the model lists. Lists repeat themselves: guessing pays."""
-    options = session.options
-    if not (options.temp or options.kv_bits):
-        session.options = replace(options, lookup=LOOKUP)
+    """Every UI element the model lists."""
     result = session.answer(ui.WIDGETS_PROMPT, [image])
     picture = result.images[0].picture
     coordinates = session.coordinates

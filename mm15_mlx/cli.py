@@ -101,9 +101,6 @@ def generate(
     kv_group_size: KvGroup = 64,
     quantized_kv_start: KvStart = 5000,
     prefill_step_size: PrefillStep = 2048,
-    lookup: Annotated[
-        int, typer.Option(help="Tokens guessed at a time from text so far; 0: none.")
-    ] = 0,
     cache_dir: CacheDir = None,
     cache_gb: CacheGb = 1.0,
     adapter_path: Adapters = None,
@@ -118,15 +115,13 @@ def generate(
     options = {
         "max_tokens": max_tokens, "temp": temp, "top_p": top_p, "min_p": min_p,
         "top_k": top_k, "seed": seed, "prefill_step_size": prefill_step_size,
-        "lookup": lookup, **_kv(kv_bits, kv_group_size, quantized_kv_start),
+        **_kv(kv_bits, kv_group_size, quantized_kv_start),
     }  # fmt: skip
     store = answers.feature_store(cache_dir, cache_gb)
     if input:
         from mm15_mlx import rows
 
-        rows.only(
-            {"--image": image, "--shot": shot, "--draw": draw, "--lookup": lookup}
-        )
+        rows.only({"--image": image, "--shot": shot, "--draw": draw})
         session = answers.Session(model, _started(), options, store, adapter_path)
         return rows.run(session, input, output, system_prompt, force, scale)
     if output:

@@ -1,4 +1,4 @@
-"""From embeddings to tokens: prefill, steps, sampling, and guesses that are verified.
+"""From embeddings to tokens: prefill, steps and sampling.
 
 What this file is: the loop's parts, for one answer. What it is not: the prompt and the
 pictures before it, or the text after it (generate.py).
@@ -31,7 +31,6 @@ class Options:
     kv_bits: int | None = None
     kv_group_size: int = 64
     quantized_kv_start: int = 5000
-    lookup: int = 0  # tokens guessed at a time, not mlx-lm's
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -55,14 +54,6 @@ class Options:
         if self.quantized_kv_start < 0:
             raise UserError(
                 f"quantized-kv-start is {self.quantized_kv_start}; it must be 0 or more"
-            )
-        if self.lookup < 0:
-            raise UserError(f"lookup is {self.lookup}; it must be 0 (off) or more")
-        if self.lookup and (self.temp or self.kv_bits):
-            other = "temp" if self.temp else "kv-bits"
-            raise UserError(
-                f"lookup guesses the likeliest tokens and takes them back from the "
-                f"cache: leave {other} or lookup out"
             )
         if self.prefill_step_size < 1:
             raise UserError(
@@ -113,62 +104,6 @@ class Steps:
         logits = step(self.model, self.token, self.cache, self.options)
         self.token = self.sampler(logits)
         mx.async_eval(self.token)
-
-    def settle(self) -> None:
-        """Afterwards the cache holds what went on, and nothing else."""
-
-
-class Guesses(Steps):
-    """Greedy tokens, several in one pass where an answer repeats itself or its prompt.
-
-    What followed the last token when it was last written is a guess at what follows
-    now. One pass checks all of it; as many tokens as the model would have chosen itself
-    are taken, and one more. The answer is the same, up to rounding.
-    """
-
-    def __init__(
-        self,
-        model: MM15,
-        token: mx.array,
-        cache: list[Any],
-        options: Options,
-        prompt: list[int],
-    ) -> None:
-        """prompt: its text, without placeholders of pictures."""
-        super().__init__(model, token, cache, _greedy, options)
-        self.written = list(prompt)
-        self.after = {t: i + 1 for i, t in enumerate(prompt)}  # where it last stood
-        self.due = [int(token.item())]
-
-    def value(self) -> int:
-        return self.due[0]
-
-    def go_on(self) -> None:
-        last = self.due.pop(0)
-        self.written.append(last)
-        guess = self._guess(last)
-        self.after[last] = len(self.written)
-        if self.due:  # verified already, and in the cache
-            return
-        hidden = self.model.decoder(mx.array([[last, *guess]]), self.cache)
-        chosen = _greedy(self.model.decoder.logits(hidden))[0].tolist()
-        right = 0
-        while right < len(guess) and guess[right] == chosen[right]:
-            right += 1
-        self._forget(len(guess) - right)
-        self.due = chosen[: right + 1]
-
-    def settle(self) -> None:
-        self._forget(len(self.due) - 1)
-        self.due = self.due[:1]
-
-    def _guess(self, last: int) -> list[int]:
-        place = self.after.get(last, len(self.written))
-        return self.written[place : place + self.options.lookup]
-
-    def _forget(self, count: int) -> None:
-        for layer in self.cache:
-            layer.trim(count)
 
 
 def _greedy(logits: mx.array) -> mx.array:

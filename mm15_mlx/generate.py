@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mm15_mlx.decoding import Guesses, Options, Steps, kind, make_sampler, prefill
+from mm15_mlx.decoding import Options, Steps, kind, make_sampler, prefill
 from mm15_mlx.grounding import Box, Point, asked_label, parse_answer
 from mm15_mlx.images import ImageLike
 from mm15_mlx.mm15 import MM15
@@ -146,12 +146,7 @@ def decode(
     sampler = make_sampler(options, logits.shape[-1])
     token = sampler(logits)
     mx.eval(token)
-    if options.lookup:
-        image_id = processor.encoder.image_id
-        text = [i for i in prepared.ids if i != image_id]
-        steps: Steps = Guesses(model, token, cache, options, text)
-    else:
-        steps = Steps(model, token, cache, sampler, options)
+    steps = Steps(model, token, cache, sampler, options)
     timings.prefill_s = time.perf_counter() - begin
     timings.first_token_s = time.perf_counter() - start
 
@@ -171,7 +166,6 @@ def decode(
         timings.decode_tokens_per_s = (answer.count - 1) / elapsed
         if reason:
             # before the last yield: a caller need not ask for more after it
-            steps.settle()
             memory.keep(keys + fed, cache, made)
         response = GenerationResponse(
             text, value, len(prepared.ids), prompt_tps, answer.count,
@@ -182,7 +176,6 @@ def decode(
         except GeneratorExit:
             # nobody listens any more: the next question is quick all the same
             if not reason:
-                steps.settle()
                 memory.keep(keys + fed, cache, made)
             raise
 
