@@ -25,6 +25,7 @@ from mm15_mlx import __version__
 from mm15_mlx.checkpoint import WeightsError, read_header
 from mm15_mlx.lora import ADAPTER_CONFIG, ADAPTERS
 from mm15_mlx.train_config import FREE, TrainError
+from mm15_mlx.weights import to_disk
 
 CHECKPOINTS = "checkpoints"
 OPTIMIZER = "optimizer.safetensors"
@@ -99,11 +100,11 @@ class Checkpoints:
             _write_json(partial / ADAPTER_CONFIG, adapter_config)
             _write_json(partial / STATE, asdict(progress))
             for path in (*partial.iterdir(), partial):
-                _to_disk(path)
+                to_disk(path)
             if place.exists():  # the same step again, after a --resume
                 self.drop(progress.step)
             partial.rename(place)
-            _to_disk(self.parent)
+            to_disk(self.parent)
             self.publish(progress.step)
             self._prune({progress.step, progress.best_step})
         except (OSError, RuntimeError) as e:  # RuntimeError is MLX's for a full disk
@@ -118,7 +119,7 @@ class Checkpoints:
             for name in (ADAPTER_CONFIG, ADAPTERS):
                 partial = self.folder / f".{name}{_PARTIAL}"
                 shutil.copyfile(place / name, partial)
-                _to_disk(partial)
+                to_disk(partial)
                 os.replace(partial, self.folder / name)
         except OSError as e:
             raise _unwritable(self.folder, e) from e
@@ -180,14 +181,6 @@ def check_same(progress: Progress, config: Mapping[str, Any], data: str) -> None
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unwritable(path: Path, error: Exception) -> TrainError:

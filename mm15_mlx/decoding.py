@@ -80,32 +80,6 @@ def make_sampler(options: Options, vocabulary: int) -> Sampler:
     return sample
 
 
-class Steps:
-    """Tokens one after the other; the next is computed while one is written out."""
-
-    def __init__(
-        self,
-        model: MM15,
-        token: mx.array,
-        cache: list[Any],
-        sampler: Sampler,
-        options: Options,
-    ) -> None:
-        """token: the first, (1,)."""
-        self.model, self.cache, self.options = model, cache, options
-        self.sampler, self.token = sampler, token
-
-    def value(self) -> int:
-        """The token that is due."""
-        return int(self.token.item())
-
-    def go_on(self) -> None:
-        """The token that was due belongs to the answer: begin with the next."""
-        logits = step(self.model, self.token, self.cache, self.options)
-        self.token = self.sampler(logits)
-        mx.async_eval(self.token)
-
-
 def _greedy(logits: mx.array) -> mx.array:
     return mx.argmax(logits, axis=-1)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mm15_mlx.decoding import Options, Steps, kind, make_sampler, prefill
+from mm15_mlx.decoding import Options, kind, make_sampler, prefill, step
 from mm15_mlx.grounding import Box, Point, asked_label, parse_answer
 from mm15_mlx.images import ImageLike
 from mm15_mlx.mm15 import MM15
@@ -146,7 +146,6 @@ def decode(
     sampler = make_sampler(options, logits.shape[-1])
     token = sampler(logits)
     mx.eval(token)
-    steps = Steps(model, token, cache, sampler, options)
     timings.prefill_s = time.perf_counter() - begin
     timings.first_token_s = time.perf_counter() - start
 
@@ -156,11 +155,12 @@ def decode(
     begin = time.perf_counter()
     reason = None
     while reason is None:
-        value = steps.value()
+        value = int(token.item())
         reason = answer.ends(value)
         if reason is None:  # the next step runs while this token is being written out
             fed.append(value)
-            steps.go_on()
+            token = sampler(step(model, token, cache, options))
+            mx.async_eval(token)
         text = answer.text(value, reason)
         elapsed = time.perf_counter() - begin
         timings.decode_tokens_per_s = (answer.count - 1) / elapsed

@@ -219,9 +219,9 @@ def new_folder(
             (partial / name).write_bytes(content)
         yield partial
         for path in (*partial.iterdir(), partial):
-            _to_disk(path)
+            to_disk(path)
         _replace(partial, folder)
-        _to_disk(folder.parent)
+        to_disk(folder.parent)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise _unwritable(folder, error) from None
@@ -240,7 +240,8 @@ def _replaceable(folder: Path) -> bool:
     return folder.is_dir() and ((folder / CONFIG).exists() or not any(folder.iterdir()))
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
+    """Until what was written to a file or a folder outlives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
