@@ -57,7 +57,7 @@ def fit(trainer: sft.Trainer, batches: int = BATCHES) -> None:
     for _ in range(batches):
         screens, batch = trainer.batch(rng)
         with torch.autocast("cpu", torch.bfloat16):
-            visual = trainer.visual(screens, rng)
+            visual, _ = trainer.visual(screens, rng)
             ids = batch.prefix.expand(len(screens), -1)
             prefix = trainer.model.embed_inputs(ids, visual, image_id)
             questions = decoder.embed_tokens(batch.ids).to(prefix.dtype)

@@ -99,7 +99,7 @@ class Words:
         return text
 
 
-def _colours(rng: random.Random) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def colours(rng: random.Random) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Background and text colour with enough contrast to read."""
     while True:
         if rng.random() < 0.6:
@@ -122,7 +122,7 @@ def make_page(
     rng = random.Random(seed)
     scale = OVERSAMPLING
     side = SIDE * scale
-    back, _ = _colours(rng)
+    back, _ = colours(rng)
     image = Image.new("RGB", (side, side), back)
     draw = ImageDraw.Draw(image)
     classes = np.zeros((SIDE, SIDE), np.uint8)
@@ -136,12 +136,12 @@ def make_page(
         )
         cap = -font.getbbox("H", anchor="ls")[1]
         height = round(cap * rng.uniform(1.6, 2.6))
-        band_back, colour = _colours(rng)
+        band_back, colour = colours(rng)
         if rng.random() < 0.4:
             draw.rectangle((0, y, side, y + height), fill=band_back)
         else:
             while True:  # keep the page's background, draw a colour until it shows
-                _, colour = _colours(rng)
+                _, colour = colours(rng)
                 if abs(sum(colour) - sum(back)) > 180:
                     break
         baseline = y + (height + cap) // 2

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from mm15_mlx.config import ModelConfig, TextConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.packed import Look
-from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Asked, Batch, piece_at
+from mm15_mlx.convert.mm15_torch.samples import Asked, Batch, piece_at
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.convert.mm15_torch.targets import edges_in, halves_in
 
@@ -89,16 +89,14 @@ def pieces(
     side: int,
 ) -> Tensor:
     """Of each position the visual token in which the next piece ends, or -1."""
-    lines = {
-        tuple(float(f"{v:g}") for v in line["box"]): line
-        for line in screen.row["texts"]
-    }
+    lines = {tuple(line["box"]): line for line in screen.row["texts"]}
     found = []
-    for k, t, box in where:
-        line, end = lines.get(box), asked[k].end[t]
-        if line is None or end == NO_TARGET:
+    for k, t, _ in where:
+        line = lines.get(tuple(asked[k].line[t] or ()))
+        if line is None:
             found.append(-1)
         else:
+            end = asked[k].end[t]
             found.append(piece_at(line, end, screen.tiling, screen.tiles, side))
     return torch.tensor(found)
 

@@ -30,12 +30,13 @@ from mm15_mlx.convert.mm15_torch.optimizing import (
     update,
 )
 from mm15_mlx.convert.mm15_torch.stages import StageParser
-from mm15_mlx.convert.mm15_torch.store import Screens, stored_views
+from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored_views
 from mm15_mlx.convert.mm15_torch.targets import (
     CELLS_X,
     CELLS_Y,
     PATCH,
     SIZES,
+    Targets,
     in_tiles,
     page_glyphs,
     screen_targets,
@@ -153,6 +154,36 @@ def box_loss(out: Tensor, boxes: Tensor) -> tuple[Tensor, float]:
     return loss, (both / (total - both + 1e-6) >= 0.5).float().mean().item()
 
 
+def tile_loss(
+    out: tuple[Tensor, ...], targets: dict[str, Tensor]
+) -> tuple[Tensor, dict[str, float]]:
+    """Of what `Heads` give for tiles, against `tile_targets`; what was right."""
+    total, right = torch.zeros(()), {}
+    for kind, logits, share in zip(SIZES, out, (1.0, 0.5, 0.5), strict=False):
+        flat, target = logits.reshape(-1, SIZES[kind]), targets[kind].long().flatten()
+        loss, right[kind] = class_loss(flat, target, 1.0)
+        total = total + share * loss
+    for kind, boxes in zip(("texts", "elements"), out[3:], strict=True):
+        loss, right[kind] = box_loss(boxes, targets[kind])
+        total = total + loss
+    return total, right
+
+
+def tile_targets(screen: Screen) -> Targets:
+    """Of all tiles of a screen, boxes in pixels of their tile."""
+    targets = screen_targets(screen.row, screen.tiling)
+    targets.texts = in_tiles(targets.texts, screen.tiling)
+    targets.elements = in_tiles(targets.elements, screen.tiling)
+    return targets
+
+
+def as_tensors(targets: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
+    """Fields of the `Targets` of several screens, one after the other."""
+    return {
+        k: torch.from_numpy(np.concatenate([t[k] for t in targets])) for k in targets[0]
+    }
+
+
 class Pages:
     """Shards of drawn pages, held in memory."""
 
@@ -251,21 +282,16 @@ class Trainer:
         views, found = [], []
         while sum(map(len, views)) < self.args.tiles:
             screen = self.screens.items[rng.integers(len(self.screens.items))]
-            targets = screen_targets(screen.row, screen.tiling)
+            targets = tile_targets(screen)
             full = (targets.glyphs > 0).mean((1, 2, 3)) + 1e-3
             count = min(2, len(full))
             chosen = rng.choice(len(full), count, replace=False, p=full / full.sum())
             images = stored_views(screen, self.args.views, self.config)
             views.append(images[np.array(screen.tiles)[chosen]])
-            for kind in ("texts", "elements"):
-                boxes = in_tiles(getattr(targets, kind), screen.tiling)
-                setattr(targets, kind, boxes)
             found.append({k: v[chosen] for k, v in vars(targets).items()})
         shown = recolour(np.concatenate(views), rng)
         pixels = normalise(shown, self.config.vision_config)
-        return pixels, {
-            k: torch.from_numpy(np.concatenate([f[k] for f in found])) for k in found[0]
-        }
+        return pixels, as_tensors(found)
 
     def page_step(self, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """Loss of a batch of crops, each lying somewhere in a view."""
@@ -298,16 +324,9 @@ class Trainer:
             total = 0.2 * self.model.place_loss(tokens)
         stats = {}
         for name, out in zip(("patch", "token"), heads, strict=True):
-            for kind, logits, share in zip(SIZES, out, (1.0, 0.5, 0.5), strict=False):
-                flat = logits.reshape(-1, SIZES[kind])
-                target = targets[kind].long().flatten()
-                loss, right = class_loss(flat, target, 1.0)
-                total = total + share * loss
-                stats[f"{kind}_{name}"] = right
-            for kind, boxes in zip(("texts", "elements"), out[3:], strict=True):
-                loss, right = box_loss(boxes, targets[kind])
-                total = total + loss
-                stats[f"{kind}_{name}"] = right
+            loss, right = tile_loss(out, targets)
+            total = total + loss
+            stats.update({f"{kind}_{name}": share for kind, share in right.items()})
         return total, stats
 
     def train(self) -> Iterator[dict[str, float]]:

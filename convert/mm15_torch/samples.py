@@ -15,7 +15,7 @@ from torch import Tensor
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.grounding import split_regions
 from mm15_mlx.prompt import ImageSlot, PromptEncoder, Turn, turn_pieces
-from mm15_mlx.screens.questions import Question
+from mm15_mlx.screens.questions import Box, Question
 from mm15_mlx.tiling import Tiling, cut, plan
 from mm15_mlx.tokenizer import Tokenizer
 
@@ -23,7 +23,6 @@ Row = dict[str, Any]
 NO_TARGET = -100
 BOX = re.compile(r"<box>(.*?)</box>")
 BYTE = re.compile(r"<0x..>")
-READING = ("ocr", "read")  # tasks whose answers are lines of text
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
@@ -53,15 +52,17 @@ class Asked:
 
     target: the next token where it belongs to the answer, else `NO_TARGET`. about: the
     box that each answering position is about, in pixels of the picture: the one of
-    question and answer, or of a long answer's line. coordinate: which number of that
-    box is next, 0…3 for x1, y1, x2, y2, or `NO_TARGET`. end: how many characters of a
-    line of text have been read with the next token, or `NO_TARGET`.
+    question and answer, or of a long answer's line. line: the box of the line of text
+    that is read there, if any. coordinate: which number of `about` is next, 0…3 for x1,
+    y1, x2, y2, or `NO_TARGET`. end: how many characters of `line` have been read with
+    the next token, or `NO_TARGET`.
     """
 
     task: str
     ids: list[int]
     target: list[int]
-    about: list[list[float] | None]
+    about: list[Box | None]
+    line: list[Box | None]
     coordinate: list[int]
     end: list[int]
 
@@ -103,25 +104,30 @@ class SampleEncoder:
         if len(asked) + len(answer) - 1 > limit:
             return None
         target = [NO_TARGET] * (len(asked) - 1) + answer
-        about, coordinate = self.places(question, target)
-        end = (
-            self.ends(target) if question.task in READING else [NO_TARGET] * len(target)
-        )
+        about, line, coordinate = self.places(question, target)
+        end = self.ends(target, line, quoted=question.task == "widgets")
+        if not question.whole:
+            target[-1] = NO_TARGET
         ids = [*asked, *answer[:-1]]
-        return Asked(question.task, ids, target, about, coordinate, end)
+        return Asked(question.task, ids, target, about, line, coordinate, end)
 
-    def ends(self, target: list[int]) -> list[int]:
-        """`end` of an `Asked` whose answer is lines of text, each before its box."""
+    def ends(
+        self, target: list[int], line: list[Box | None], quoted: bool
+    ) -> list[int]:
+        """`end` of an `Asked`: each line of its answer reads one of text, from its
+        start or from a quotation mark on."""
         special = self.encoder.tokenizer.name
-        ends, read = [], 0
-        for token in target:
+        ends, read = [], ""
+        for token, box in zip(target, line, strict=True):
             piece = None if token == NO_TARGET or special(token) else self.piece(token)
             if piece is None:
-                read = 0
+                read = ""
                 ends.append(NO_TARGET)
                 continue
-            read += len(piece)
-            ends.append(read)
+            read += piece
+            start = read.find('"') + 1 if quoted else 0
+            known = box is not None and (start > 0 or not quoted)
+            ends.append(len(read) - start if known else NO_TARGET)
         return ends
 
     def piece(self, token: int) -> str | None:
@@ -131,18 +137,22 @@ class SampleEncoder:
 
     def places(
         self, question: Question, target: list[int]
-    ) -> tuple[list[list[float] | None], list[int]]:
-        """`about` and `coordinate` of an `Asked`: lines of an answer end in a box."""
+    ) -> tuple[list[Box | None], list[Box | None], list[int]]:
+        """`about`, `line` and `coordinate` of an `Asked`: lines of an answer end in a
+        box."""
         given, answered = (
             [[float(v) for v in box.split(",")] for box in BOX.findall(text)]
             for text in (question.prompt, question.answer)
         )
         first = self.encoder.tokenizer.special("<loc_0>")
         last = first + self.config.coordinates.range
-        about: list[list[float] | None] = []
+        about: list[Box | None] = []
+        line: list[Box | None] = []
         coordinate, seen = [], 0
         for token in target:
             named = first <= token <= last
+            reads = seen // 4 < len(question.lines) and token != NO_TARGET
+            line.append(question.lines[seen // 4] if reads else None)
             coordinate.append(seen % 4 if named else NO_TARGET)
             if token == NO_TARGET or (given and answered) or len(given) > 1:
                 about.append(None)
@@ -151,7 +161,7 @@ class SampleEncoder:
             else:
                 about.append(answered[seen // 4] if seen // 4 < len(answered) else None)
             seen += named
-        return about, coordinate
+        return about, line, coordinate
 
 
 @dataclass(frozen=True)

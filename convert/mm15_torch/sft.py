@@ -1,6 +1,7 @@
 """Trains `nano-ui` on questions about whole screens, encoder and connector given.
 
-First the decoder and the connector's readout alone; then, with `--whole`, every part.
+First the decoder and the connector's readout alone; then, with `--whole`, every part,
+and patches and visual tokens go on naming what they show as in perception.py.
 Three more losses, on states inside the decoder, teach what
 answers alone teach too slowly. Visual tokens are to name the words that end in them,
 and the boxes of the line and the element that they belong to; and an answer's positions
@@ -37,7 +38,14 @@ from mm15_mlx.convert.mm15_torch.optimizing import (
     update,
 )
 from mm15_mlx.convert.mm15_torch.packed import packed_states
-from mm15_mlx.convert.mm15_torch.perception import normalise
+from mm15_mlx.convert.mm15_torch.pages import KIT
+from mm15_mlx.convert.mm15_torch.perception import (
+    Heads,
+    as_tensors,
+    normalise,
+    tile_loss,
+    tile_targets,
+)
 from mm15_mlx.convert.mm15_torch.samples import (
     NO_TARGET,
     Asked,
@@ -60,7 +68,8 @@ from mm15_mlx.tiling import cut
 from mm15_mlx.tokenizer import Tokenizer
 
 LONGEST = 1200  # tokens of a transcription
-AIDS = ("reading", "boxes", "handed", "pointing", "looking")
+AIDS = ("reading", "boxes", "handed", "pointing", "looking", "naming")
+Pool = tuple[bool, tuple[int, int]]  # whether drawn (pages.py), and the grid
 LONG = {"read": read_screen, "widgets": list_widgets}
 
 
@@ -83,6 +92,13 @@ class Trainer:
         self.aids = Aids(self.config.text_config.hidden_size)
         self.boxes = BoxLoss(self.loss)
         self.looking = LookingLoss(self.config)
+        vision, text = self.config.vision_config, self.config.text_config
+        pooled = self.config.connector_config.pooled_grid
+        side = self.config.view_grid // pooled
+        self.heads = nn.ModuleDict({
+            "patch_heads": Heads(vision.hidden_size, 1),
+            "token_heads": Heads(text.hidden_size, side),
+        })  # fmt: skip
         self.step = 0
         for path in args.start:
             self._load(torch.load(path, weights_only=True))
@@ -90,7 +106,9 @@ class Trainer:
             self.model.encoder.requires_grad_(False)
             self.model.connector.requires_grad_(False)
             self.model.connector.readout.requires_grad_(True)
-        self.trained = nn.ModuleDict({"model": self.model, "aids": self.aids})
+        self.heads.requires_grad_(args.whole)
+        parts = {"model": self.model, "aids": self.aids, "heads": self.heads}
+        self.trained = nn.ModuleDict(parts)
         self.opts = optimizers(self.trained, args.lr)
         if args.out.exists():
             state = torch.load(args.out, weights_only=True)
@@ -99,15 +117,17 @@ class Trainer:
                 opt.load_state_dict(kept)
             self.step = state["step"]
         self.screens = Screens(args.screens, self.config)
-        self.ready: dict[tuple[int, int], list[Screen]] = {}
+        self.ready: dict[Pool, list[Screen]] = {}
         if args.balance and not self.step:
             self.balance()
 
     def _load(self, state: dict) -> None:
         """What a checkpoint of an earlier stage holds of this model."""
-        own = self.model.state_dict()
-        own.update({k: v for k, v in state["model"].items() if k in own})
-        self.model.load_state_dict(own)
+        given = {**state["model"], **state.get("heads", {})}
+        for part in (self.model, self.heads):
+            own = part.state_dict()
+            own.update({k: v for k, v in given.items() if k in own})
+            part.load_state_dict(own)
         if "aids" in state:
             self.aids.load_state_dict(state["aids"])
 
@@ -117,21 +137,22 @@ class Trainer:
         self.refresh()
         screens = [s for found in self.ready.values() for s in found[:8]]
         last = self.model.connector.readout[-1]
-        size = self.visual(screens, Random(0)).float().square().mean().sqrt()
+        size = self.visual(screens, Random(0))[0].float().square().mean().sqrt()
         last.weight /= size
         last.bias /= size
 
     # -- data ------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """The screens by grid: pictures of one batch are tiled alike."""
+        """The screens by kind and grid: pictures of one batch are tiled alike."""
         self.screens.refresh()
         self.ready = defaultdict(list)
         for screen in self.screens.items:
-            self.ready[screen.tiling.grid].append(screen)
+            drawn = screen.row.get("kit") == KIT
+            self.ready[drawn, screen.tiling.grid].append(screen)
 
-    def visual(self, screens: list[Screen], rng: Random) -> Tensor:
-        """Visual tokens (V, Q, D) of all views of some screens."""
+    def visual(self, screens: list[Screen], rng: Random) -> tuple[Tensor, Tensor]:
+        """Visual tokens (V, Q, D) of all views of some screens, and their patches."""
         views = [stored_views(s, self.args.views, self.config) for s in screens]
         seed = np.random.default_rng(rng.getrandbits(32))
         size = self.config.tiling.tile_size  # all views of a screen as one picture
@@ -140,8 +161,26 @@ class Trainer:
         shown = shown.reshape(-1, size, size, 3)
         pixels = normalise(shown, self.config.vision_config)
         with torch.set_grad_enabled(self.args.whole and torch.is_grad_enabled()):
-            pooled = self.model.connector.pooled(self.model.encoder(pixels))
-        return self.model.connector.readout(pooled)
+            patches = self.model.encoder(pixels)
+            pooled = self.model.connector.pooled(patches)
+        return self.model.connector.readout(pooled), patches
+
+    def naming_loss(
+        self, screens: list[Screen], visual: Tensor, patches: Tensor
+    ) -> Tensor:
+        """What patches and visual tokens of the tiles name, where they are trained."""
+        if not self.args.whole:
+            return visual.new_zeros(())
+        tiles, start = [], 0
+        for screen in screens:
+            tiles += [start + v for v in screen.tiles]
+            start += len(screen.tiling.indices)
+        targets = as_tensors([vars(tile_targets(s)) for s in screens])
+        given = {"patch_heads": patches, "token_heads": visual}
+        losses = [
+            tile_loss(self.heads[k](x[tiles]), targets)[0] for k, x in given.items()
+        ]
+        return torch.stack(losses).mean()
 
     def moved(self, screen: Screen, rng: Random) -> Screen:
         """Some screens elsewhere and at another scale on their picture."""
@@ -156,7 +195,7 @@ class Trainer:
         row = screen.row
         size = (row["width"], row["height"])
         if long:
-            lines = rng.randint(8, 30)
+            lines = rng.randint(20, 60)
             questions = [LONG[task](row, lines) for task in self.args.long]
             limit = LONGEST
         else:
@@ -165,13 +204,14 @@ class Trainer:
         return [a for a in found if a]
 
     def batch(self, rng: Random) -> tuple[list[Screen], Batch]:
-        grids = list(self.ready)
-        grid = rng.choices(grids, [len(self.ready[g]) for g in grids])[0]
+        drawn = rng.random() < self.args.drawn
+        pools = [p for p in self.ready if p[0] == drawn] or list(self.ready)
+        pool = rng.choices(pools, [len(self.ready[p]) for p in pools])[0]
         long = rng.random() < self.args.long_share
         # All are padded to the longest: long ones come together, now and then.
         limit = rng.choice(self.args.lengths)
         while True:
-            screens = rng.sample(self.ready[grid], self.args.batch)
+            screens = rng.sample(self.ready[pool], self.args.batch)
             screens = [self.moved(s, rng) for s in screens]
             asked = [self.asked(s, rng, long, limit) for s in screens]
             if all(asked):
@@ -190,7 +230,7 @@ class Trainer:
         decoder = self.model.decoder
         image_id = self.config.prompt.image_token_id
         with torch.autocast("cpu", torch.bfloat16):
-            visual = self.visual(screens, rng)
+            visual, patches = self.visual(screens, rng)
             prefix = self.model.embed_inputs(
                 batch.prefix.expand(len(screens), -1), visual, image_id
             )
@@ -209,9 +249,10 @@ class Trainer:
             pointing, looking = self.looking(
                 self.aids, decoder.norm, states, screens, batch
             )
+            naming = self.naming_loss(screens, visual, patches)
         return {"logits": logits, "target": batch.target[picked],
                 "reading": reading, "boxes": boxes, "handed": handed,
-                "pointing": pointing, "looking": looking}  # fmt: skip
+                "pointing": pointing, "looking": looking, "naming": naming}  # fmt: skip
 
     def reading_loss(self, tokens: Tensor, screens: list[Screen]) -> Tensor:
         """Every word piece is named by the visual token that holds its end."""
@@ -269,6 +310,7 @@ class Trainer:
                 self.refresh()
                 save(args.out, {
                     "model": self.model.state_dict(),
+                    "heads": self.heads.state_dict(),
                     "aids": self.aids.state_dict(),
                     "optimizers": [o.state_dict() for o in self.opts],
                     "step": self.step,
@@ -307,6 +349,9 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         "--long-share", type=float, default=0.12, help="of batches with one long answer"
     )
     parser.add_argument("--long", nargs="+", choices=tuple(LONG), default=list(LONG))
+    parser.add_argument(
+        "--drawn", type=float, default=0.0, help="share of batches of drawn pages"
+    )
     parser.add_argument(
         "--moved", type=float, default=0.25, help="share of screens at another scale"
     )

@@ -24,11 +24,19 @@ STATUS_BAR = ("battery", "signal", "wifi")
 STATEFUL = ("switch", "checkbox", "radio")
 
 
+Box = list[float]
+
+
 @dataclass(frozen=True)
 class Question:
+    """lines: of each box that the answer is about, the line of text that is read with
+    it, if any. whole: whether the answer says all, or breaks off."""
+
     task: str
     prompt: str
     answer: str
+    lines: tuple[Box | None, ...] = ()
+    whole: bool = True
 
 
 def caption(element: Row) -> str:
@@ -101,7 +109,10 @@ def find_widget(row: Row, rng: Random) -> list[Question]:
 
 
 def ocr(row: Row, rng: Random) -> list[Question]:
-    return [Question("ocr", ui.ocr_prompt(t["box"]), t["text"]) for t in row["texts"]]
+    return [
+        Question("ocr", ui.ocr_prompt(t["box"]), t["text"], (t["box"],))
+        for t in row["texts"]
+    ]
 
 
 def widget_class(row: Row, rng: Random) -> list[Question]:
@@ -198,21 +209,43 @@ def short_questions(
     return picked
 
 
-def read_screen(row: Row, limit: int = 60) -> Question:
-    """Every line of text with its box, top to bottom: continual pre-training."""
-    lines = sorted(row["texts"], key=lambda t: (round(t["box"][1] / 8), t["box"][0]))
-    answer = "\n".join(f"{t['text']} {ui.box_markup(t['box'])}" for t in lines[:limit])
-    return Question("read", ui.READ_PROMPT, answer)
+def in_order(parts: list[Row]) -> list[Row]:
+    """Top to bottom, then left to right."""
+    return sorted(parts, key=lambda p: (round(p["box"][1] / 8), p["box"][0]))
 
 
-def list_widgets(row: Row, limit: int = 60) -> Question:
-    """Every element with type, text and box, top to bottom."""
-    elements = sorted(
-        row["elements"], key=lambda e: (round(e["box"][1] / 8), e["box"][0])
-    )
+def read_screen(row: Row, limit: int | None = None) -> Question:
+    """Every line of text with its box, `limit` of them at most: continual
+    pre-training."""
+    lines = in_order(row["texts"])[:limit]
+    answer = "\n".join(f"{t['text']} {ui.box_markup(t['box'])}" for t in lines)
+    boxes = tuple(t["box"] for t in lines)
+    whole = len(lines) == len(row["texts"])
+    return Question("read", ui.READ_PROMPT, answer, boxes, whole)
+
+
+def list_widgets(row: Row, limit: int | None = None) -> Question:
+    """Every element with type, text and box, `limit` of them at most."""
+    elements = in_order(row["elements"])[:limit]
     answer = "\n".join(
         f"{ui.element_line(e['type'], e.get('icon') or caption(e))} "
         f"{ui.box_markup(e['box'])}"
-        for e in elements[:limit]
+        for e in elements
     )
-    return Question("widgets", ui.WIDGETS_PROMPT, answer)
+    boxes = tuple(None if e.get("icon") else caption_line(row, e) for e in elements)
+    whole = len(elements) == len(row["elements"])
+    return Question("widgets", ui.WIDGETS_PROMPT, answer, boxes, whole)
+
+
+def caption_line(row: Row, element: Row) -> Box | None:
+    """The box of the line of text that says an element's caption: the only one, or
+    else the one inside it."""
+    same = [t["box"] for t in row["texts"] if t["text"] == caption(element)]
+    x1, y1, x2, y2 = element["box"]
+    inside = [
+        b
+        for b in same
+        if x1 <= (b[0] + b[2]) / 2 <= x2 and y1 <= (b[1] + b[3]) / 2 <= y2
+    ]
+    found = inside or same
+    return found[0] if len(found) == 1 else None

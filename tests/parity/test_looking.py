@@ -32,7 +32,13 @@ from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.convert.mm15_torch.targets import edges_in, halves_in
 from mm15_mlx.convert.mm15_torch.vocabulary import train
 from mm15_mlx.prompt import PromptEncoder
-from mm15_mlx.screens.questions import Question, find_text, ocr, read_screen
+from mm15_mlx.screens.questions import (
+    Question,
+    find_text,
+    list_widgets,
+    ocr,
+    read_screen,
+)
 from mm15_mlx.tiling import plan
 from mm15_mlx.tokenizer import Tokenizer
 
@@ -133,6 +139,32 @@ def test_each_line_of_a_transcription_has_its_box(
     ]
     texts = [(found.end[t], found.about[t]) for t in answered]
     assert (len("Go"), BACK["box"]) in texts and (len("Save"), SAVE["box"]) in texts
+
+
+def test_a_list_of_widgets_reads_each_caption(
+    samples: SampleEncoder, screen: Screen
+) -> None:
+    """From its quotation mark on; an icon's name is not read."""
+    element = {"type": "button", "text": "Save", "box": [20, 470, 120, 520]}
+    icon = {"type": "button", "icon": "add", "text": "", "box": [1, 2, 30, 40]}
+    row = {**ROW, "elements": [element, icon]}
+    question = list_widgets(row)
+    assert question.whole and question.lines == (None, SAVE["box"])
+    found, answered = ask(samples, screen, question)
+    ends = [(found.line[t], found.end[t]) for t in answered if found.line[t]]
+    read = [n for box, n in ends if box == SAVE["box"] and n != NO_TARGET]
+    assert len("Save") in read and min(read) >= 0 and read == sorted(read)
+    assert found.target[-1] == samples.encoder.end_id
+
+
+def test_a_list_that_breaks_off_does_not_teach_to_end(
+    samples: SampleEncoder, screen: Screen
+) -> None:
+    cut = read_screen(ROW, 1)
+    assert not cut.whole and read_screen(ROW, 2).whole
+    found, answered = ask(samples, screen, cut)
+    assert samples.encoder.end_id not in found.target
+    assert len(found.target) == len(found.ids) == answered[-1] + 2
 
 
 def test_a_piece_is_where_it_ends(screen: Screen) -> None:
