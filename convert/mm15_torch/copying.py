@@ -48,14 +48,13 @@ def reduced(inputs: Tensor, wanted: Tensor, table: Tensor, rank: int) -> list[Te
 @torch.no_grad()
 def fit(trainer: sft.Trainer, batches: int = BATCHES) -> None:
     """Sets the copying heads' weights in the trainer's model."""
-    trainer.refresh()
     rng, decoder = Random(trainer.args.seed), trainer.model.decoder
     image_id = trainer.config.prompt.image_token_id
     inputs: dict[str, list[Tensor]] = {k: [] for k in COPIED}
     wanted: dict[str, list[Tensor]] = {k: [] for k in COPIED}
     sizes = []
     for _ in range(batches):
-        screens, batch = trainer.batch(rng)
+        screens, batch = trainer.draws.batch(rng)
         with torch.autocast("cpu", torch.bfloat16):
             visual, _ = trainer.visual(screens, rng)
             ids = batch.prefix.expand(len(screens), -1)

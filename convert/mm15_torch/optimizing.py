@@ -33,7 +33,7 @@ def _as_matrix(p: nn.Parameter) -> nn.Parameter:
     matrix = nn.Parameter(p.data.flatten(1))
 
     def share(q: Tensor) -> None:
-        matrix.grad = q.grad.flatten(1)
+        matrix.grad, q.grad = q.grad.flatten(1), None  # nobody else would clear it
 
     p.register_post_accumulate_grad_hook(share)
     return matrix
@@ -46,14 +46,13 @@ def schedule(step: int, total: int, warmup: int) -> float:
     return min(1.0, 0.05 + 0.95 * (total - step) / (0.5 * total))
 
 
-def update(
-    model: nn.Module, loss: Tensor, opts: list[torch.optim.Optimizer], lr: float
-) -> None:
+def update(loss: Tensor, opts: list[torch.optim.Optimizer], lr: float) -> None:
     """One step. A gradient that is not finite stops the run before it does harm."""
     for opt in opts:
         opt.zero_grad(set_to_none=True)
     loss.backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    trained = [p for opt in opts for group in opt.param_groups for p in group["params"]]
+    norm = nn.utils.clip_grad_norm_(trained, 1.0)
     if not torch.isfinite(norm):
         raise FloatingPointError(f"the gradient's norm is {norm.item()}")
     for opt in opts:

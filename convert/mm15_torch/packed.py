@@ -138,10 +138,10 @@ def attend(
 
 
 def packed_states(
-    decoder: Decoder, prefix: Tensor, questions: Tensor
+    decoder: Decoder, prefix: Tensor, questions: Tensor, depth: int | None = None
 ) -> list[tuple[Tensor, Tensor, Look]]:
-    """prefix (B, P, D), questions (B, K, T, D) → both after each layer, and how the
-    layer's questions looked at the picture."""
+    """prefix (B, P, D), questions (B, K, T, D) → both after each layer, or each of the
+    first `depth`, and how the layer's questions looked at the picture."""
     b, p, d = prefix.shape
     k, t = questions.shape[1:3]
     x = torch.cat([prefix, questions.reshape(b, k * t, d)], dim=1)
@@ -149,7 +149,7 @@ def packed_states(
     config = decoder.config
     rope = rope_tables(positions, config.head_dim, config.rope_theta)
     states = []
-    for layer in decoder.layers:
+    for layer in decoder.layers[:depth]:
         seen, look = attend(layer.self_attn, layer.input_layernorm(x), rope, (p, k, t))
         x = x + seen
         x = x + layer.mlp(layer.post_attention_layernorm(x))

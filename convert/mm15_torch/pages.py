@@ -21,8 +21,8 @@ KIT = "drawn"  # what their rows name instead of a kit
 Fonts = list[tuple[Path, float]]
 # width and height in points, pixels of a point
 PHONES = ((390, 844, 3.0), (375, 812, 2.0), (360, 800, 3.0), (412, 915, 2.625))
-SIZES = {11: 4, 12: 9, 13: 11, 14: 13, 15: 12, 16: 13, 17: 13, 20: 6, 24: 3, 30: 1}
-MARGIN, GAP = 16, 24  # points: at the sides, and between two lines of text in one row
+SIZES = {11: 6, 12: 12, 13: 14, 14: 14, 15: 12, 16: 12, 17: 12, 20: 5, 24: 2, 30: 1}
+MARGIN, GAP = 16, 18  # points: at the sides, and between two lines of text in one row
 
 
 class MixedWords(Words):
@@ -63,7 +63,7 @@ def make_screen(seed: int, fonts: Fonts, words: Words) -> tuple[Image.Image, Row
             str(path), round(size), layout_engine=ImageFont.Layout.BASIC
         )
         colour = ink
-        pitch = size * rng.uniform(1.15, 2.4)
+        pitch = size * rng.uniform(1.15, 2)
         rows = rng.choice([1, 1, 1, 2, 4])
         if rng.random() < 0.4:
             ground, colour = colours(rng)
@@ -71,7 +71,7 @@ def make_screen(seed: int, fonts: Fonts, words: Words) -> tuple[Image.Image, Row
         for _ in range(rows):
             texts += _draw_row(draw, y + pitch / 2, font, colour, width, scale, words)
             y += pitch
-        y += rng.choice([0, 0, 6, 14, 30]) * scale
+        y += rng.choice([0, 0, 4, 10]) * scale
     texts = [t for t in texts if t["box"][3] < height]
     elements = [
         {"type": "text", "text": t["text"], "label": t["text"], "icon": "",
@@ -103,7 +103,7 @@ def _draw_row(
         if len(text) < 2:
             return texts
         length = font.getlength(text)
-        if rng.random() < 0.3:  # somewhere in the room that is left
+        if rng.random() < 0.15:  # somewhere in the room that is left
             x += rng.uniform(0, room - length)
         place = (round(x), round(middle))
         draw.text(place, text, font=font, fill=colour, anchor="lm")
@@ -114,7 +114,7 @@ def _draw_row(
             "edges": [round(e, 1) for e in edges],
         })  # fmt: skip
         x = place[0] + length + gap
-        if rng.random() < 0.5:
+        if rng.random() < 0.2:
             return texts
 
 

@@ -338,7 +338,7 @@ class Trainer:
             kind = self.page_step if self.step % 2 else self.tile_step
             loss, stats = kind(rng)
             factor = schedule(self.step, args.steps, args.warmup)
-            update(self.model, loss, self.opts, args.lr * factor)
+            update(loss, self.opts, args.lr * factor)
             self.step += 1
             for k, v in stats.items():
                 if v == v:

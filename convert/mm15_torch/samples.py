@@ -20,6 +20,7 @@ from mm15_mlx.tiling import Tiling, cut, plan
 from mm15_mlx.tokenizer import Tokenizer
 
 Row = dict[str, Any]
+Size = tuple[int, int]  # width, height
 NO_TARGET = -100
 BOX = re.compile(r"<box>(.*?)</box>")
 BYTE = re.compile(r"<0x..>")
@@ -68,39 +69,47 @@ class Asked:
 
 
 class SampleEncoder:
-    """Questions about a picture → ids, through the library's prompt code."""
+    """Questions about pictures → ids, through the library's prompt code.
+
+    sizes and tilings: of every picture, as they are shown.
+    """
 
     def __init__(self, config: ModelConfig, encoder: PromptEncoder) -> None:
         self.config = config
         self.encoder = encoder
 
     def answer_ids(
-        self, answer: str, size: tuple[int, int], tiling: Tiling
+        self, answer: str, sizes: list[Size], tilings: list[Tiling]
     ) -> list[int]:
-        parts = split_regions(answer, [size], self.config.coordinates.range)
-        ids = [i for p in parts for i in self.encoder.piece_ids(p, [tiling])]
+        parts = split_regions(answer, sizes, self.config.coordinates.range)
+        ids = [i for p in parts for i in self.encoder.piece_ids(p, tilings)]
         return [*ids, self.encoder.end_id]
 
     def question_ids(
-        self, prompt: str, size: tuple[int, int], tiling: Tiling
+        self, prompt: str, sizes: list[Size], tilings: list[Tiling]
     ) -> tuple[list[int], list[int]]:
-        """Prefix (up to the picture's end) and the rest of the user's turn."""
-        parts = split_regions(prompt, [size], self.config.coordinates.range)
-        turn = Turn("user", [ImageSlot(0), *parts])
+        """Prefix (up to the last picture's end) and the rest of the user's turn."""
+        parts = split_regions(prompt, sizes, self.config.coordinates.range)
+        turn = Turn("user", [*(ImageSlot(k) for k in range(len(sizes))), *parts])
         prefix: list[int] = []
         rest: list[int] = []
-        seen = False
+        seen = 0
         for piece in turn_pieces([turn], self.config.prompt):
-            (rest if seen else prefix).extend(self.encoder.piece_ids(piece, [tiling]))
-            seen = seen or isinstance(piece, ImageSlot)
+            ids = self.encoder.piece_ids(piece, tilings)
+            (rest if seen == len(sizes) else prefix).extend(ids)
+            seen += isinstance(piece, ImageSlot)
         return prefix, rest
 
     def ask(
-        self, question: Question, size: tuple[int, int], tiling: Tiling, limit: int
+        self,
+        question: Question,
+        sizes: list[Size],
+        tilings: list[Tiling],
+        limit: int,
     ) -> Asked | None:
         """The question with its answer, or nothing where they exceed `limit` tokens."""
-        _, asked = self.question_ids(question.prompt, size, tiling)
-        answer = self.answer_ids(question.answer, size, tiling)
+        _, asked = self.question_ids(question.prompt, sizes, tilings)
+        answer = self.answer_ids(question.answer, sizes, tilings)
         if len(asked) + len(answer) - 1 > limit:
             return None
         target = [NO_TARGET] * (len(asked) - 1) + answer
@@ -174,7 +183,7 @@ class Batch:
     asked: list[list[Asked]]
 
 
-def collate(prefix: list[int], asked: list[list[Asked]]) -> Batch:
+def collate(prefix: Tensor, asked: list[list[Asked]]) -> Batch:
     """Questions about B pictures; a picture with fewer of them is filled up with one
     that has no target."""
     count = max(map(len, asked))
@@ -185,7 +194,7 @@ def collate(prefix: list[int], asked: list[list[Asked]]) -> Batch:
         for k, a in enumerate(row):
             ids[b, k, : len(a.ids)] = torch.tensor(a.ids)
             target[b, k, : len(a.target)] = torch.tensor(a.target)
-    return Batch(torch.tensor(prefix), ids, target, asked)
+    return Batch(prefix, ids, target, asked)
 
 
 def token_at(tiling: Tiling, views: list[int], side: int, x: float, y: float) -> int:

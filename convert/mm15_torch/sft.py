@@ -14,7 +14,6 @@ Run: python -m mm15_mlx.convert.mm15_torch.sft --screens DIR … --start percept
 import argparse
 import json
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -26,8 +25,9 @@ from torch.nn import functional as F
 
 from mm15_mlx.config import PRESETS
 from mm15_mlx.convert.mm15_torch.aids import Aids
-from mm15_mlx.convert.mm15_torch.augment import move, recolour, spoil
+from mm15_mlx.convert.mm15_torch.augment import recolour, spoil
 from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, marked
+from mm15_mlx.convert.mm15_torch.draws import LONG, Draws
 from mm15_mlx.convert.mm15_torch.looking import LookingLoss
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
@@ -38,7 +38,6 @@ from mm15_mlx.convert.mm15_torch.optimizing import (
     update,
 )
 from mm15_mlx.convert.mm15_torch.packed import packed_states
-from mm15_mlx.convert.mm15_torch.pages import KIT
 from mm15_mlx.convert.mm15_torch.perception import (
     Heads,
     as_tensors,
@@ -48,29 +47,17 @@ from mm15_mlx.convert.mm15_torch.perception import (
 )
 from mm15_mlx.convert.mm15_torch.samples import (
     NO_TARGET,
-    Asked,
     Batch,
     SampleEncoder,
-    collate,
-    load_picture,
     visual_words,
 )
 from mm15_mlx.convert.mm15_torch.stages import StageParser
-from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored_views
+from mm15_mlx.convert.mm15_torch.store import Screen, stored_views
 from mm15_mlx.prompt import PromptEncoder
-from mm15_mlx.screens.questions import (
-    SHARES,
-    list_widgets,
-    read_screen,
-    short_questions,
-)
-from mm15_mlx.tiling import cut
+from mm15_mlx.screens.questions import SHARES
 from mm15_mlx.tokenizer import Tokenizer
 
-LONGEST = 1200  # tokens of a transcription
 AIDS = ("reading", "boxes", "handed", "pointing", "looking", "naming")
-Pool = tuple[bool, tuple[int, int]]  # whether drawn (pages.py), and the grid
-LONG = {"read": read_screen, "widgets": list_widgets}
 
 
 class Trainer:
@@ -78,13 +65,9 @@ class Trainer:
         self.args = args
         self.config = PRESETS["nano-ui"]
         self.tokenizer = Tokenizer(args.tokenizer)
-        self.samples = SampleEncoder(
-            self.config, PromptEncoder(self.config, self.tokenizer)
-        )
+        samples = SampleEncoder(self.config, PromptEncoder(self.config, self.tokenizer))
         self.first = self.tokenizer.special("<loc_0>")
         self.count = self.config.coordinates.range + 1
-        pairs = (pair.partition("=") for pair in args.shares)
-        self.shares = {category: float(share) for category, _, share in pairs}
         self.loss = AnswerLoss(self.first, self.count, args.spread)
         torch.manual_seed(args.seed)
         self.model = MM15(self.config)
@@ -116,8 +99,7 @@ class Trainer:
             for opt, kept in zip(self.opts, state["optimizers"], strict=True):
                 opt.load_state_dict(kept)
             self.step = state["step"]
-        self.screens = Screens(args.screens, self.config)
-        self.ready: dict[Pool, list[Screen]] = {}
+        self.draws = Draws(args, self.config, samples)
         if args.balance and not self.step:
             self.balance()
 
@@ -134,22 +116,11 @@ class Trainer:
     @torch.no_grad()
     def balance(self) -> None:
         """Visual tokens as large as word embeddings: neither drowns in the other."""
-        self.refresh()
-        screens = [s for found in self.ready.values() for s in found[:8]]
+        screens = [s for found in self.draws.ready.values() for s in found[:8]]
         last = self.model.connector.readout[-1]
         size = self.visual(screens, Random(0))[0].float().square().mean().sqrt()
         last.weight /= size
         last.bias /= size
-
-    # -- data ------------------------------------------------------------------------
-
-    def refresh(self) -> None:
-        """The screens by kind and grid: pictures of one batch are tiled alike."""
-        self.screens.refresh()
-        self.ready = defaultdict(list)
-        for screen in self.screens.items:
-            drawn = screen.row.get("kit") == KIT
-            self.ready[drawn, screen.tiling.grid].append(screen)
 
     def visual(self, screens: list[Screen], rng: Random) -> tuple[Tensor, Tensor]:
         """Visual tokens (V, Q, D) of all views of some screens, and their patches."""
@@ -181,44 +152,6 @@ class Trainer:
             tile_loss(self.heads[k](x[tiles]), targets)[0] for k, x in given.items()
         ]
         return torch.stack(losses).mean()
-
-    def moved(self, screen: Screen, rng: Random) -> Screen:
-        """Some screens elsewhere and at another scale on their picture."""
-        if rng.random() >= self.args.moved:
-            return screen
-        seed = np.random.default_rng(rng.getrandbits(32))
-        row, image = move(screen.row, load_picture(screen.row), seed)
-        views = cut(image, screen.tiling, self.config.tiling)
-        return Screen(row, screen.tiling, views)
-
-    def asked(self, screen: Screen, rng: Random, long: bool, limit: int) -> list[Asked]:
-        row = screen.row
-        size = (row["width"], row["height"])
-        if long:
-            lines = rng.randint(20, 60)
-            questions = [LONG[task](row, lines) for task in self.args.long]
-            limit = LONGEST
-        else:
-            questions = short_questions(row, rng, self.args.questions, self.shares)
-        found = (self.samples.ask(q, size, screen.tiling, limit) for q in questions)
-        return [a for a in found if a]
-
-    def batch(self, rng: Random) -> tuple[list[Screen], Batch]:
-        drawn = rng.random() < self.args.drawn
-        pools = [p for p in self.ready if p[0] == drawn] or list(self.ready)
-        pool = rng.choices(pools, [len(self.ready[p]) for p in pools])[0]
-        long = rng.random() < self.args.long_share
-        # All are padded to the longest: long ones come together, now and then.
-        limit = rng.choice(self.args.lengths)
-        while True:
-            screens = rng.sample(self.ready[pool], self.args.batch)
-            screens = [self.moved(s, rng) for s in screens]
-            asked = [self.asked(s, rng, long, limit) for s in screens]
-            if all(asked):
-                break
-        size = (screens[0].row["width"], screens[0].row["height"])
-        prefix, _ = self.samples.question_ids("", size, screens[0].tiling)
-        return screens, collate(prefix, asked)
 
     # -- one step --------------------------------------------------------------------
 
@@ -254,6 +187,45 @@ class Trainer:
                 "reading": reading, "boxes": boxes, "handed": handed,
                 "pointing": pointing, "looking": looking, "naming": naming}  # fmt: skip
 
+    def read(
+        self, screens: list[Screen], ids: Tensor, rng: Random
+    ) -> dict[str, Tensor]:
+        """What visual tokens name half-way, of screens of which nothing is asked: a
+        third of a step's time."""
+        decoder = self.model.decoder
+        image = ids == self.config.prompt.image_token_id
+        with torch.autocast("cpu", torch.bfloat16):
+            visual, patches = self.visual(screens, rng)
+            prefix = self.model.embed_inputs(
+                ids.expand(len(screens), -1), visual, self.config.prompt.image_token_id
+            )
+            none = prefix.new_zeros(len(screens), 1, 1, prefix.shape[-1])
+            half = len(decoder.layers) // 2
+            middle = packed_states(decoder, prefix, none, half)[-1][0]
+            tokens = decoder.norm(middle[:, image])
+            found = marked(screens, self.args.patches, self.count - 1, rng)
+            return {
+                "reading": self.reading_loss(tokens, screens),
+                "boxes": self.boxes.read(self.aids, decoder, tokens, found),
+                "naming": self.naming_loss(screens, visual, patches),
+            }
+
+    def run_together(
+        self, screens: list[Screen], batch: Batch, rng: Random
+    ) -> dict[str, Tensor]:
+        """Logits and targets of answers about several screens: answers alone teach."""
+        decoder = self.model.decoder
+        with torch.autocast("cpu", torch.bfloat16):
+            visual, patches = self.visual(screens, rng)
+            prefix = self.model.embed_inputs(
+                batch.prefix[None], visual, self.config.prompt.image_token_id
+            )
+            questions = decoder.embed_tokens(batch.ids)
+            states = packed_states(decoder, prefix, questions.to(prefix.dtype))
+            picked = batch.target != NO_TARGET
+            logits = decoder.logits(decoder.norm(states[-1][1][picked])).float()
+        return {"logits": logits, "target": batch.target[picked]}
+
     def reading_loss(self, tokens: Tensor, screens: list[Screen]) -> Tensor:
         """Every word piece is named by the visual token that holds its end."""
         pooled_side = self.config.connector_config.pooled_grid
@@ -272,29 +244,42 @@ class Trainer:
 
     def train_step(self) -> dict[str, float]:
         rng = Random((self.args.seed + 1) * 1_000_003 + self.step)
-        screens, batch = self.batch(rng)
-        out = self.run(screens, batch, rng)
-        logits, target = out["logits"], out["target"]
-        loss = self.loss(logits, target, torch.ones(len(target)))
-        total = loss + self.args.aid * sum(out[k] for k in AIDS)
+        torch.manual_seed(rng.getrandbits(62))  # empty patches are picked by torch
+        kind = rng.random()
+        if kind < self.args.read:
+            out = self.read(*self.draws.pictures(rng), rng)
+        elif kind < self.args.read + self.args.several:
+            out = self.run_together(*self.draws.together(rng), rng)
+        else:
+            out = self.run(*self.draws.batch(rng), rng)
+        aids = {k: out[k] for k in AIDS if k in out}
+        total = self.args.aid * sum(aids.values())
+        stats = {k: v.item() for k, v in aids.items()}
+        if "logits" in out:
+            loss, right = self.answered(out["logits"], out["target"])
+            total = total + loss
+            name = "" if aids else "several_"
+            stats |= {name + k: v for k, v in {"loss": loss.item(), **right}.items()}
         factor = schedule(self.step, self.args.steps, self.args.warmup)
-        update(self.trained, total, self.opts, self.args.lr * factor)
+        update(total, self.opts, self.args.lr * factor)
+        return stats
+
+    def answered(
+        self, logits: Tensor, target: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The loss of answers, and the shares of text that was right and of
+        coordinates (and of y) that were near."""
+        loss = self.loss(logits, target, torch.ones(len(target)))
         guess = logits.argmax(-1)
         located = (target >= self.first) & (target < self.first + self.count)
-        near = (guess[located] - target[located]).abs() <= 8
-        same = guess[~located] == target[~located]
-        return {
-            "loss": loss.item(),
-            **{k: out[k].item() for k in AIDS},
-            "text": same.float().mean().item(),
-            "near": near.float().mean().item() if len(near) else float("nan"),
-            "near_y": near[1::2].float().mean().item() if len(near) else float("nan"),
-        }
+        near = ((guess[located] - target[located]).abs() <= 8).float()
+        same = (guess[~located] == target[~located]).float()
+        means = {"text": same, "near": near, "near_y": near[1::2]}
+        return loss, {k: v.mean().item() for k, v in means.items()}
 
     def train(self) -> Iterator[dict[str, float]]:
         args, mean = self.args, {}
-        self.refresh()
-        yield {"screens": sum(map(len, self.ready.values()))}
+        yield {"screens": len(self.draws.screens.items)}
         started, since = time.time(), self.step
         while self.step < args.steps:
             stats = self.train_step()
@@ -307,7 +292,7 @@ class Trainer:
                 shown = {k: round(v, 4) for k, v in mean.items()}
                 yield {"step": self.step, **shown, "seconds_per_step": round(pace, 3)}
             if self.step % args.save_every == 0 or self.step == args.steps:
-                self.refresh()
+                self.draws.refresh()
                 save(args.out, {
                     "model": self.model.state_dict(),
                     "heads": self.heads.state_dict(),
@@ -349,6 +334,12 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         "--long-share", type=float, default=0.12, help="of batches with one long answer"
     )
     parser.add_argument("--long", nargs="+", choices=tuple(LONG), default=list(LONG))
+    parser.add_argument(
+        "--read", type=float, default=0.0, help="share of batches that are only read"
+    )
+    parser.add_argument(
+        "--several", type=float, default=0.0, help="share of batches of several screens"
+    )
     parser.add_argument(
         "--drawn", type=float, default=0.0, help="share of batches of drawn pages"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mm15_mlx.config import PRESETS, ModelConfig
-from mm15_mlx.convert.mm15_torch.samples import Row, load_views, read_rows
+from mm15_mlx.convert.mm15_torch.samples import Row, Size, load_views, read_rows
 from mm15_mlx.tiling import Tiling, plan
 
 
@@ -25,6 +25,10 @@ class Screen:
     @property
     def key(self) -> str:
         return f"{Path(self.row['folder']).name}-{self.row['id']}"
+
+    @property
+    def size(self) -> Size:
+        return self.row["width"], self.row["height"]
 
     @property
     def tiles(self) -> list[int]:

@@ -98,7 +98,7 @@ def test_edges_are_the_outermost_tokens_of_a_box(screen: Screen) -> None:
 def ask(
     samples: SampleEncoder, screen: Screen, question: Question
 ) -> tuple[Asked, list[int]]:
-    found = samples.ask(question, SIZE, screen.tiling, 10_000)
+    found = samples.ask(question, [SIZE], [screen.tiling], 10_000)
     assert found is not None
     answered = [t for t, v in enumerate(found.target) if v != NO_TARGET]
     assert not any(found.about[: answered[0]])
@@ -212,8 +212,8 @@ def test_looking_can_be_learned(
     decoder, loss = model.decoder, LookingLoss(config)
     questions = [*find_text(ROW, None), *ocr(ROW, None)]
     asked = [ask(samples, screen, q)[0] for q in questions]
-    prefix, _ = samples.question_ids("", SIZE, screen.tiling)
-    batch = collate(prefix, [asked])
+    prefix, _ = samples.question_ids("", [SIZE], [screen.tiling])
+    batch = collate(torch.tensor(prefix), [asked])
     visual = torch.randn(
         len(screen.tiling.indices), 400, config.text_config.hidden_size
     )

@@ -44,8 +44,8 @@ def draw_screens(folder: Path) -> None:
         text = f"Item {k}"
         edges = [4 + 6 * c for c in range(len(text) + 1)]
         line = {"text": text, "box": [4, 30, 40, 44], "edges": edges}
-        button = {"type": "button", "text": text, "box": [2, 26, 44, 50],
-                  "tappable": True}  # fmt: skip
+        button = {"type": "button", "text": text, "label": text,
+                  "box": [2, 26, 44, 50], "tappable": True}  # fmt: skip
         rows.append({"id": str(k), "image": f"images/{k}.png", "width": 48,
                      "height": 96, "layout": "settings", "texts": [line],
                      "elements": [button]})  # fmt: skip
@@ -53,15 +53,20 @@ def draw_screens(folder: Path) -> None:
 
 
 @torch.enable_grad()
+@pytest.mark.parametrize(
+    "flags", ["", "--whole --read 0.4 --several 0.3"], ids=["answers", "everything"]
+)
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
-    tokenizer_model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flags: str, tokenizer_model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sft, "PRESETS", {"nano-ui": tiny()})
     draw_screens(tmp_path / "screens")
     (tmp_path / "views").mkdir()
     (tmp_path / "tokenizer.model").write_bytes(tokenizer_model)
     recipe = tmp_path / "tiny.args"
-    recipe.write_text("--steps 4 --batch 2 --questions 6  # small\n--save-every 2\n")
+    recipe.write_text(
+        f"--steps 6 --batch 2 --questions 6  # small\n--save-every 3 {flags}\n"
+    )
 
     def run(out: Path) -> dict:
         flags = ["--screens", tmp_path / "screens", "--views", tmp_path / "views",
@@ -75,12 +80,12 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
 
     def keep_half(path: Path, state: dict) -> None:
         save(path, state)
-        if state["step"] == 2:
+        if state["step"] == 3:
             shutil.copy(path, half)
 
     monkeypatch.setattr(sft, "save", keep_half)
     whole = run(tmp_path / "whole.pt")
     resumed = run(half)
-    assert whole["step"] == resumed["step"] == 4
+    assert whole["step"] == resumed["step"] == 6
     for name, tensor in whole["model"].items():
         assert torch.equal(tensor, resumed["model"][name]), name

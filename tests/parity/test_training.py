@@ -85,13 +85,13 @@ def samples(
 
 def test_a_question_is_what_a_user_would_ask(samples: SampleEncoder) -> None:
     tiling = plan(*SIZE, samples.config.tiling)
-    prefix, _ = samples.question_ids("", SIZE, tiling)
-    asked = samples.ask(QUESTIONS[0], SIZE, tiling, 10_000)
+    prefix, _ = samples.question_ids("", [SIZE], [tiling])
+    asked = samples.ask(QUESTIONS[0], [SIZE], [tiling], 10_000)
     assert asked is not None
     turn = Turn("user", [ImageSlot(0), QUESTIONS[0].prompt])
     prompt = samples.encoder.encode([turn], [tiling])
     assert (prefix + asked.ids)[: len(prompt)] == prompt
-    answer = samples.answer_ids(QUESTIONS[0].answer, SIZE, tiling)
+    answer = samples.answer_ids(QUESTIONS[0].answer, [SIZE], [tiling])
     assert [t for t in asked.target if t != NO_TARGET] == answer
     # where the prompt ends, the answer's first token is to be predicted
     assert asked.target[len(prompt) - len(prefix) - 1] == answer[0]
@@ -104,9 +104,11 @@ def test_packed_questions_are_the_questions_asked_alone(samples: SampleEncoder) 
     model = MM15(config).eval()
     tiling = plan(*SIZE, config.tiling)
     pixels = torch.randn(len(tiling.indices), 3, 28, 28)
-    prefix, _ = samples.question_ids("", SIZE, tiling)
-    asked = [samples.ask(q, SIZE, tiling, 10_000) for q in QUESTIONS]
-    batch = collate(prefix, [asked, asked[:2]])  # of other lengths and numbers
+    prefix, _ = samples.question_ids("", [SIZE], [tiling])
+    asked = [samples.ask(q, [SIZE], [tiling], 10_000) for q in QUESTIONS]
+    batch = collate(
+        torch.tensor(prefix), [asked, asked[:2]]
+    )  # of other lengths and numbers
     image_id = config.prompt.image_token_id
     with torch.no_grad():
         pooled = model.connector.pooled(model.encoder(pixels))
@@ -150,10 +152,10 @@ def test_attention_is_what_torch_makes_of_it_with_its_gradients() -> None:
 
 def test_a_question_beyond_the_limit_is_left_out(samples: SampleEncoder) -> None:
     tiling = plan(*SIZE, samples.config.tiling)
-    asked = samples.ask(QUESTIONS[0], SIZE, tiling, 10_000)
+    asked = samples.ask(QUESTIONS[0], [SIZE], [tiling], 10_000)
     assert asked is not None
-    assert samples.ask(QUESTIONS[0], SIZE, tiling, len(asked.ids)) == asked
-    assert samples.ask(QUESTIONS[0], SIZE, tiling, len(asked.ids) - 1) is None
+    assert samples.ask(QUESTIONS[0], [SIZE], [tiling], len(asked.ids)) == asked
+    assert samples.ask(QUESTIONS[0], [SIZE], [tiling], len(asked.ids) - 1) is None
 
 
 def test_words_belong_to_the_visual_token_that_holds_their_end(
@@ -299,7 +301,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run() -> None:
     opts = [torch.optim.SGD(layer.parameters(), lr=0.1)]
     before = layer.weight.detach().clone()
     with pytest.raises(FloatingPointError, match="the gradient's norm is nan"):
-        update(layer, layer(torch.full((1, 2), torch.nan)).sum(), opts, 0.1)
+        update(layer(torch.full((1, 2), torch.nan)).sum(), opts, 0.1)
     assert torch.equal(layer.weight, before)
 
 
@@ -310,8 +312,9 @@ def test_one_by_one_convolutions_are_trained_as_matrices() -> None:
     before = model.net[0].weight.detach().clone()
     opts = optimizers(model, 0.1)
     assert [p.shape for p in opts[0].param_groups[0]["params"]] == [(3, 4)]
-    update(model, model(torch.ones(1, 4, 2, 2)).sum(), opts, 0.1)
+    update(model(torch.ones(1, 4, 2, 2)).sum(), opts, 0.1)
     assert (model.net[0].weight - before).abs().min() > 0
+    assert model.net[0].weight.grad is None  # the next gradient is not added to it
 
 
 def test_schedule_warms_up_holds_and_decays() -> None:

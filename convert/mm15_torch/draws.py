@@ -1,0 +1,122 @@
+"""Batches of the answering stage: which screens come, and what they are asked."""
+
+import argparse
+from collections import defaultdict
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mm15_mlx.config import ModelConfig
+from mm15_mlx.convert.mm15_torch.augment import move
+from mm15_mlx.convert.mm15_torch.pages import KIT
+from mm15_mlx.convert.mm15_torch.samples import (
+    Asked,
+    Batch,
+    SampleEncoder,
+    collate,
+    load_picture,
+)
+from mm15_mlx.convert.mm15_torch.several import SeveralScreens
+from mm15_mlx.convert.mm15_torch.store import Screen, Screens
+from mm15_mlx.screens.questions import (
+    Question,
+    list_widgets,
+    read_screen,
+    short_questions,
+)
+from mm15_mlx.tiling import cut
+
+Pool = tuple[bool, tuple[int, int]]  # whether drawn (pages.py), and the grid
+READ_DRAWN = 0.6  # of the screens that are only read, the share of drawn pages
+LONGEST = 1200  # tokens of a transcription
+LONG = {"read": read_screen, "widgets": list_widgets}
+
+
+class Draws:
+    """Screens of folders that may still be growing, drawn by the stage's flags."""
+
+    def __init__(
+        self, args: argparse.Namespace, config: ModelConfig, samples: SampleEncoder
+    ) -> None:
+        self.args, self.config, self.samples = args, config, samples
+        pairs = (pair.partition("=") for pair in args.shares)
+        self.shares = {category: float(share) for category, _, share in pairs}
+        self.screens = Screens(args.screens, config)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The screens by kind and grid: pictures of one batch are tiled alike."""
+        self.screens.refresh()
+        self.several = SeveralScreens(self.screens.items, self.config)
+        self.ready = defaultdict(list)
+        for screen in self.screens.items:
+            drawn = screen.row.get("kit") == KIT
+            self.ready[drawn, screen.tiling.grid].append(screen)
+
+    def moved(self, screen: Screen, rng: Random) -> Screen:
+        """Some screens elsewhere and at another scale on their picture."""
+        if rng.random() >= self.args.moved:
+            return screen
+        seed = np.random.default_rng(rng.getrandbits(32))
+        row, image = move(screen.row, load_picture(screen.row), seed)
+        views = cut(image, screen.tiling, self.config.tiling)
+        return Screen(row, screen.tiling, views)
+
+    def asked(self, screen: Screen, rng: Random, long: bool, limit: int) -> list[Asked]:
+        row = screen.row
+        if long:
+            lines = rng.randint(20, 60)
+            questions = [LONG[task](row, lines) for task in self.args.long]
+            limit = LONGEST
+        else:
+            questions = short_questions(row, rng, self.args.questions, self.shares)
+        return self.fitting(questions, [screen], limit)
+
+    def fitting(
+        self, questions: list[Question], screens: list[Screen], limit: int
+    ) -> list[Asked]:
+        """Those of `limit` tokens at most."""
+        sizes, tilings = [s.size for s in screens], [s.tiling for s in screens]
+        found = (self.samples.ask(q, sizes, tilings, limit) for q in questions)
+        return [a for a in found if a]
+
+    def pool(self, rng: Random, drawn: float) -> list[Screen]:
+        """Screens of one kind and grid; drawn: the chance of drawn pages."""
+        kind = rng.random() < drawn
+        pools = [p for p in self.ready if p[0] == kind] or list(self.ready)
+        sizes = [len(self.ready[p]) for p in pools]
+        return self.ready[rng.choices(pools, sizes)[0]]
+
+    def pictures(self, rng: Random) -> tuple[list[Screen], Tensor]:
+        """Screens to read, of which nothing is asked, and the prefix of each (P,)."""
+        screens = rng.sample(self.pool(rng, READ_DRAWN), self.args.batch)
+        return [self.moved(s, rng) for s in screens], self.prefix(screens[:1])
+
+    def prefix(self, screens: list[Screen]) -> Tensor:
+        """Ids (P,) of a prompt up to the end of its pictures."""
+        sizes, tilings = [s.size for s in screens], [s.tiling for s in screens]
+        return torch.tensor(self.samples.question_ids("", sizes, tilings)[0])
+
+    def batch(self, rng: Random) -> tuple[list[Screen], Batch]:
+        pool = self.pool(rng, self.args.drawn)
+        long = rng.random() < self.args.long_share
+        # All are padded to the longest: long ones come together, now and then.
+        limit = rng.choice(self.args.lengths)
+        while True:
+            screens = rng.sample(pool, self.args.batch)
+            screens = [self.moved(s, rng) for s in screens]
+            asked = [self.asked(s, rng, long, limit) for s in screens]
+            if all(asked):
+                break
+        return screens, collate(self.prefix(screens[:1]), asked)
+
+    def together(self, rng: Random) -> tuple[list[Screen], Batch]:
+        """Screens that are shown together, and questions about all of them."""
+        while True:
+            screens, questions = self.several.draw(rng, self.args.questions)
+            asked = self.fitting(questions, screens, LONGEST)
+            if asked:
+                break
+        return screens, collate(self.prefix(screens), [asked])

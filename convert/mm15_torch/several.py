@@ -1,0 +1,55 @@
+"""Screens that are shown together, with questions about all of them.
+
+Two screens of any kind, the two of a pair, or the four frames of a flow. As in MM1.5,
+three pictures or more are not split.
+"""
+
+from collections.abc import Iterable
+from random import Random
+
+from mm15_mlx.config import ModelConfig
+from mm15_mlx.convert.mm15_torch.samples import Row, load_picture
+from mm15_mlx.convert.mm15_torch.store import Screen
+from mm15_mlx.screens.questions import Question
+from mm15_mlx.screens.several import about_pair, order, series, which
+from mm15_mlx.tiling import cut, plan
+
+SHARES = {"any": 0.4, "pair": 0.3, "flow": 0.3}  # of what there is
+
+
+class SeveralScreens:
+    """What can be shown together of the screens of some folders."""
+
+    def __init__(self, screens: Iterable[Screen], config: ModelConfig) -> None:
+        self.config = config
+        by_folder: dict[str, list[Row]] = {}
+        self.screens: list[Screen] = []
+        for screen in screens:
+            by_folder.setdefault(screen.row["folder"], []).append(screen.row)
+            self.screens.append(screen)
+        self.series = {
+            what: [s for rows in by_folder.values() for s in series(rows, what)]
+            for what in ("pair", "flow")
+        }
+
+    def draw(self, rng: Random, count: int) -> tuple[list[Screen], list[Question]]:
+        """Screens, and `count` questions at most about them in this order."""
+        kinds = [k for k in SHARES if k == "any" or self.series[k]]
+        kind = rng.choices(kinds, [SHARES[k] for k in kinds])[0]
+        if kind == "any":
+            screens = rng.sample(self.screens, 2)
+            rows = [s.row for s in screens]
+            made = [which(rng, *rows) for _ in range(count)]
+            found = {m.question for m in made if m}
+            return screens, sorted(found, key=lambda q: q.prompt)
+        rows = rng.choice(self.series[kind])
+        if kind == "pair":
+            made = [m for m in about_pair(rng, *rows) if m.images == rows]
+            return [self.shown(r, 2) for r in rows], [m.question for m in made]
+        asked = order(rng, *rows)
+        return [self.shown(r, len(rows)) for r in asked.images], [asked.question]
+
+    def shown(self, row: Row, count: int) -> Screen:
+        """A screen as one of `count` pictures."""
+        tiling = plan(row["width"], row["height"], self.config.tiling, count)
+        return Screen(row, tiling, cut(load_picture(row), tiling, self.config.tiling))

@@ -1,0 +1,187 @@
+"""Questions about several annotated screens, with boxes in the pixels of each.
+
+MM1.5 trains on several pictures at once; its questions are about photos, so these tasks
+and their words are our choice. Boxes name their picture: `<box image=1>` is the second.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from mm15_mlx import ui
+from mm15_mlx.screens.questions import (
+    SPOKEN,
+    Question,
+    bare_icons,
+    caption,
+    named_widgets,
+    once,
+)
+
+Row = dict[str, Any]
+
+CHANGE_PROMPT = "What changed from the first screen to the second?"
+TAPPED_PROMPT = "What was tapped on the first screen to get to the second?"
+ORDER_PROMPT = (
+    "These four screens are out of order. List their numbers in the order in which "
+    "they were seen."
+)
+PLACES = ("first", "second")
+
+
+@dataclass(frozen=True)
+class Several:
+    """The screens in the order in which they are shown, and a question about them."""
+
+    images: list[Row]
+    question: Question
+
+
+def box_of(box: Sequence[float], image: int) -> str:
+    """Pixel markup of a box on picture `image`, from 0."""
+    return ui.box_markup(box).replace("<box>", f"<box image={image}>")
+
+
+def series(rows: Iterable[Row], what: str) -> list[list[Row]]:
+    """The whole pairs or flows among rows of `data screens`; what: pair or flow."""
+    found: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        if what in row:
+            found[row["seed"], row[what]["number"]].append(row)
+    whole = [sorted(s, key=lambda row: row[what]["step"]) for s in found.values()]
+    return [s for s in whole if len(s) == s[0][what]["of"]]
+
+
+# -- two screens of any kind -----------------------------------------------------------
+
+
+def _texts(row: Row, rng: Random) -> list[tuple[str, str]]:
+    unique = once([t["text"] for t in row["texts"] if not t.get("dimmed")])
+    return [
+        (f'Which screen has the text "{text}"?', text)
+        for text in sorted(unique)
+        if 3 <= len(text) <= 40 and not text.endswith("…")
+    ]
+
+
+def _icons(row: Row, rng: Random) -> list[tuple[str, str]]:
+    names = sorted({e["icon"] for e in bare_icons(row, rng)})
+    return [(f"Which screen has the {name} icon?", name) for name in names]
+
+
+def _widgets(row: Row, rng: Random) -> list[tuple[str, str]]:
+    return [
+        (f"Which screen has the {name} {rng.choice(SPOKEN[kind])}?", name)
+        for name, kind, _ in named_widgets(row)
+        if len(name) <= 40
+    ]
+
+
+def _says(row: Row) -> str:
+    """All that a screen can be asked for by name, one a line."""
+    names = [t["text"] for t in row["texts"]]
+    names += [word for e in row["elements"] for word in (caption(e), e["label"])]
+    return "\n".join(names).casefold()
+
+
+def which(rng: Random, first: Row, second: Row) -> Several | None:
+    """On which of two screens something is: it is on exactly one, drawn before."""
+    rows = [first, second]
+    side = rng.randrange(2)
+    there, other = rows[side], rows[1 - side]
+    pools: list[tuple[str, list[str]]] = []
+    elsewhere = _says(other)
+    for task, make in (("text", _texts), ("widget", _widgets)):
+        asked = [q for q, name in make(there, rng) if name.casefold() not in elsewhere]
+        pools.append((f"which_{task}", asked))
+    icons = {e["icon"] for e in other["elements"] if e.get("icon")}
+    asked = [q for q, name in _icons(there, rng) if name not in icons]
+    pools = [(task, pool) for task, pool in [*pools, ("which_icon", asked)] if pool]
+    if not pools:
+        return None
+    task, pool = rng.choice(pools)
+    return Several(rows, Question(task, rng.choice(pool), PLACES[side]))
+
+
+# -- a pair: the same screen before and after ------------------------------------------
+
+
+def change_of(row: Row) -> Row | None:
+    """What led to a screen of a pair or a flow; nothing for the first of it."""
+    return (row.get("pair") or row.get("flow") or {}).get("change")
+
+
+def changed(rng: Random, before: Row, after: Row) -> Several | None:
+    """What happened, and where: mostly on the second picture, a removal on the first"""
+    change = change_of(after)
+    if not change:
+        return None
+    answer = change["words"]
+    if change["box"]:
+        answer += " " + box_of(change["box"], change["on"])
+    return Several([before, after], Question("changed", CHANGE_PROMPT, answer))
+
+
+def tapped(rng: Random, before: Row, after: Row) -> Several | None:
+    """What was tapped in between, with its box on the first picture."""
+    target = (change_of(after) or {}).get("tapped")
+    if not target:
+        return None
+    name = ui.element_line(target["type"], target["label"])
+    answer = f"the {name} {box_of(target['box'], 0)}"
+    return Several([before, after], Question("tapped", TAPPED_PROMPT, answer))
+
+
+def which_state(rng: Random, before: Row, after: Row) -> Several | None:
+    """On which of two screens a switch is on or a box selected; shown either way."""
+    change = change_of(after)
+    if not change or change["kind"] not in ("switch", "checkbox"):
+        return None
+    kind, label = change["kind"], change["tapped"]["label"]
+    rows = [before, after]
+    rng.shuffle(rows)
+    on = [
+        any(
+            e["state"].get("checked")
+            for e in row["elements"]
+            if (e["type"], e["label"]) == (kind, label)
+        )
+        for row in rows
+    ]
+    word = "on" if kind == "switch" else "selected"
+    prompt = f"On which screen is the {label} {kind} {word}?"
+    return Several(rows, Question("which_state", prompt, PLACES[on.index(True)]))
+
+
+# -- a flow ----------------------------------------------------------------------------
+
+
+def order(rng: Random, *frames: Row) -> Several:
+    """In which order the frames of a flow came, shown shuffled: `2, 4, 1, 3`."""
+    shown = list(range(len(frames)))
+    while shown == sorted(shown):
+        rng.shuffle(shown)
+    answer = ", ".join(str(shown.index(k) + 1) for k in range(len(frames)))
+    images = [frames[k] for k in shown]
+    return Several(images, Question("order", ORDER_PROMPT, answer))
+
+
+Task = Callable[[Random, Row, Row], Several | None]
+OF_ANY: tuple[Task, ...] = (which,)
+OF_PAIR: tuple[Task, ...] = (changed, tapped, which_state)
+
+
+def about_pair(rng: Random, before: Row, after: Row) -> list[Several]:
+    """Every question that two screens in a row allow; also those of a flow."""
+    made = (task(rng, before, after) for task in OF_PAIR)
+    return [question for question in made if question]
+
+
+def about_flow(rng: Random, frames: Sequence[Row]) -> list[Several]:
+    """The order of the frames, and what happened between each two of them."""
+    out = [order(rng, *frames)]
+    for before, after in zip(frames, frames[1:], strict=False):
+        out += about_pair(rng, before, after)
+    return out
