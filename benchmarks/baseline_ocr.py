@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tables import field_table, intervals, main_table
+from tables import field_table, main_table
 
 from mm15_mlx.blas import usable_cores
 from mm15_mlx.config import UserError
@@ -181,8 +181,7 @@ def main(arguments: Sequence[str] | None = None, ocr: Ocr | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{main_table(done)}\n\n{field_table(done, 'kit')}\n")
-    report = summary(NAME, done, by="kit")
-    print(json.dumps({"screen": report, "intervals": intervals(done)}))
+    print(json.dumps({"screen": summary(NAME, done, by=["kit"])}))
     return 0
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tables import field_table, intervals, main_table, type_table
+from tables import field_table, main_table, type_table
 
 from mm15_mlx import load
 from mm15_mlx.config import UserError
@@ -25,14 +25,8 @@ FIELDS = ("kit", "type")  # of the rows; only classes and widgets have a type
 
 
 def report(name: str, done: Sequence[Prediction]) -> dict[str, Any]:
-    """The JSON of `eval`, with the slices by both fields and the intervals."""
-    whole = summary(name, done)
-    whole["slices"] = {
-        field: summary(name, done, by=field)["slices"]
-        for field in FIELDS
-        if any(field in p.row for p in done)
-    }
-    return whole | {"intervals": intervals(done)}
+    """The JSON of `eval`, with the slices by both fields."""
+    return summary(name, done, [f for f in FIELDS if any(f in p.row for p in done)])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     found = report(args.model, seen)
     print(main_table(seen, blind, "grey picture"))
-    for field in found["slices"]:
+    for field in found.get("slices", ()):
         print(f"\n{field_table(seen, field)}")
     if "element_types" in found:
         print(f"\n{type_table(found['element_types'])}")

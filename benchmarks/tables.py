@@ -2,55 +2,17 @@
 
 from collections.abc import Sequence
 
-import numpy as np
+from mm15_mlx.summaries import Prediction, bootstrap, intervals, task_means
+from mm15_mlx.tasks import CAPTIONS, FIELDS
 
-from mm15_mlx.evaluate import FIELDS, Prediction, folded, task_means
-
-RESAMPLES = 2000
-HEADLINE = {  # the metric that the tables by kit and type show
-    **dict.fromkeys(FIELDS, "accuracy"),
+__all__ = ["bootstrap", "field_table", "intervals", "main_table", "type_table"]
+HEADLINE = {  # the metric that the tables by kit and type show; vqa has no one metric
+    **dict.fromkeys((task for task in FIELDS if task != "vqa"), "accuracy"),
     **dict.fromkeys(("find_text", "find_icon", "find_widget"), "acc@0.5"),
     "ocr": "edit_similarity",
     "widgets": "recall@0.5",
+    **dict.fromkeys(CAPTIONS, "cider"),
 }
-Interval = tuple[float, float]
-
-
-def fraction(p: Prediction, metric: str) -> tuple[float, float]:
-    """What an answer adds to the numerator and the denominator of a task's metric."""
-    if metric != "f1":
-        return p.scores[metric], 1.0
-    true, claimed = folded(p.row["answer"]) == "yes", folded(p.result.text) == "yes"
-    return 2.0 * (true and claimed), float(true + claimed)
-
-
-def bootstrap(done: Sequence[Prediction], metric: str, seed: int = 0) -> Interval:
-    """95 % interval of one task's metric: percentiles over resampled screens.
-
-    Screens are drawn, not tasks: answers about one screen stand or fall together. Of a
-    single screen both ends are its value: an interval cannot be had.
-    """
-    screens: dict[str, list[tuple[float, float]]] = {}
-    for p in done:
-        screens.setdefault(p.row["image"], []).append(fraction(p, metric))
-    sums = np.array([np.sum(parts, axis=0) for parts in screens.values()])  # (S, 2)
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(sums), size=(RESAMPLES, len(sums)))
-    above, below = sums[drawn].sum(axis=1).T  # (R,) each
-    low, high = np.percentile(above / np.maximum(below, 1e-9), (2.5, 97.5))
-    return round(float(low), 4), round(float(high), 4)
-
-
-def intervals(done: Sequence[Prediction]) -> dict[str, dict[str, Interval]]:
-    """The 95 % interval of every metric of every task."""
-    return {
-        task: {
-            metric: bootstrap([p for p in done if p.row["task"] == task], metric)
-            for metric in values
-            if metric != "n"
-        }
-        for task, values in task_means(done).items()
-    }
 
 
 def main_table(
@@ -80,7 +42,7 @@ def field_table(done: Sequence[Prediction], field: str) -> str:
         if field in p.row:
             parts.setdefault(str(p.row[field]), []).append(p)
     means = {value: task_means(parts[value]) for value in sorted(parts)}
-    tasks = [task for task in FIELDS if any(task in m for m in means.values())]
+    tasks = [task for task in HEADLINE if any(task in m for m in means.values())]
     titles = [field, *(f"{task} {HEADLINE[task]}" for task in tasks)]
     lines = [_line(titles), "|" + "---|" * len(titles)]
     for value, found in means.items():

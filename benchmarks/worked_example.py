@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(json.dumps({
         "kit": args.kit, "iters": args.iters, "rows_drawn": report["drawn"][0]["drawn"],
         "seconds": round(seconds, 1), "loss": report["loss"],
-        "valid_loss": report["best_valid_loss"], "before": before, "after": after,
+        "valid_loss": report["best"], "before": before, "after": after,
     }))  # fmt: skip
     return 0
 

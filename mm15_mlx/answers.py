@@ -1,11 +1,9 @@
 """What the verbs `generate`, `ground`, `widgets` and `chat` print, draw and write."""
 
-import json
-import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +11,25 @@ from mm15_mlx import ui
 from mm15_mlx.batch import Question, answer_together
 from mm15_mlx.config import CoordinateConfig, UserError
 from mm15_mlx.decoding import Options
+from mm15_mlx.documents import (
+    document,
+    print_json,
+    print_timings,
+    region,
+    save_drawing,
+)
 from mm15_mlx.features import open_store
-from mm15_mlx.generate import Result, collect, decode
-from mm15_mlx.grounding import Box, Point, draw
-from mm15_mlx.images import ImageLike, load_picture
+from mm15_mlx.generate import Beginning, Result, collect, decode, read_beginning
+from mm15_mlx.grounding import Box, Point
+from mm15_mlx.images import ImageLike, Picture, load_picture
 from mm15_mlx.load import find_model, load_processor
 from mm15_mlx.lora import load_adapters, read_tuning
 from mm15_mlx.memory import NO_STORE, Store
 from mm15_mlx.mm15 import MM15
-from mm15_mlx.processor import Message, Prompt, TiledPicture
+from mm15_mlx.processor import Message, Prompt, Video
+from mm15_mlx.prompt import interleaved
+from mm15_mlx.video import Clip
 from mm15_mlx.weights import load_model
-
-SHOT = "IMG::QUESTION::ANSWER"
 
 
 class Session:
@@ -81,12 +86,19 @@ class Session:
         result.timings.load_s = self.load_s
         return result
 
+    def beginning(self, messages: Sequence[Message]) -> Beginning:
+        """Messages before many questions, read once."""
+        return read_beginning(self.model, self.processor, messages, self.options)
+
     def answer_together(
-        self, questions: Sequence[Question], images: Sequence[ImageLike]
+        self,
+        questions: Sequence[Question],
+        images: Sequence[ImageLike],
+        before: Beginning | None = None,
     ) -> list[Result]:
         """The answers to questions about the same pictures."""
         return answer_together(
-            self.model, self.processor, questions, images, self.options
+            self.model, self.processor, questions, images, self.options, before
         )
 
 
@@ -107,171 +119,117 @@ def _written(responses: Any) -> Any:
     sys.stdout.write("\n")
 
 
-def conversation(
-    prompt: str, images: Sequence[str], shots: Sequence[str], system: str | None
-) -> list[Message]:
-    """The system text, the examples, and the question with its pictures first."""
+def ask(
+    prompt: str, images: Sequence[ImageLike], videos: Sequence[str | Path | Clip] = ()
+) -> Message:
+    """A question; pictures and videos stand where it says, or first: `interleaved`."""
     if not prompt.strip():
         raise UserError("the prompt is empty; ask something")
-    messages: list[Message] = []
-    if system:
-        messages.append({"role": "system", "content": system})
-    for shot in shots:
-        fields = shot.split("::")
-        if len(fields) != 3:
-            raise UserError(f"--shot {shot!r} is not {SHOT}")
-        messages.append(_asked(fields[1], fields[:1]))
-        messages.append({"role": "assistant", "content": fields[2]})
-    messages.append(_asked(prompt, images))
-    return messages
+    return {"role": "user", "content": interleaved(prompt, images, videos)}
 
 
-def _asked(text: str, images: Sequence[ImageLike]) -> Message:
-    parts = [{"type": "image", "image": i} for i in images]
+def _asked(text: str, parts: Sequence[dict[str, Any]]) -> Message:
+    """A question whose text is nothing but text, after its pictures."""
     return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
-
-
-def drawing_target(path: Path | None, force: bool, pictures: bool) -> Path | None:
-    """`path` if a picture can be written there; checked before any weights load."""
-    if path is None:
-        return None
-    if not pictures:
-        raise UserError(f"--draw {path} needs a picture to draw on; give --image")
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UserError(f"--draw {path} must end in .png, .jpg or .webp")
-    if not path.parent.is_dir():
-        raise UserError(f"--draw {path}: the folder {path.parent} does not exist")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f"--draw {path} cannot be written; name another file")
-    if path.exists() and not force:
-        raise UserError(f"{path} exists; give --force to overwrite it")
-    return path
-
-
-def save_drawing(
-    target: Path, image: TiledPicture, boxes: Sequence[Box], points: Sequence[Point]
-) -> None:
-    partial = target.with_name(f".{target.stem}.partial{target.suffix}")
-    try:
-        draw(image.picture.image, boxes, points).save(partial)
-        os.replace(partial, target)
-    except OSError as e:
-        raise UserError(f"--draw {target} cannot be written: {e.strerror}") from e
-    finally:
-        partial.unlink(missing_ok=True)
-    print(f"wrote {target}", file=sys.stderr)
 
 
 def finish(
     result: Result,
     session: Session,
     json: bool,
-    target: Path | None,
+    targets: Sequence[Path],
     scale: float | None,
 ) -> None:
     """The JSON document or the line of timings, and the drawing."""
     if json:
-        _print_json(document(result, session.name, scale))
-    _print_timings(result, session.started)
-    if target:
-        asked_about = result.images[result.subject]
-        save_drawing(target, asked_about, result.boxes, result.points)
+        print_json(document(result, session.name, scale))
+    print_timings(result, session.started)
+    about = result.images[result.subject :]
+    if len(about) > 1 and (result.boxes or result.points):
+        print(
+            f"warning: places are taken to be in picture {result.subject}, the first "
+            f"of the {len(about)} that were asked about; `ground` asks about each",
+            file=sys.stderr,
+        )
+    for target in targets:
+        save_drawing(target, about[0], result.boxes, result.points)
 
 
-def document(result: Result, model: str, scale: float | None) -> dict[str, Any]:
-    """The JSON of `generate` and `ground`."""
-    return {
-        "text": result.text,
-        "model": model,
-        "finish_reason": result.finish_reason,
-        "images": [_image(i) for i in result.images],
-        "boxes": [_region(b, result.images, scale) for b in result.boxes],
-        "points": [_region(p, result.images, scale) for p in result.points],
-        "usage": {
-            "prompt_tokens": result.prompt_tokens,
-            "image_tokens": result.image_tokens,
-            "generated_tokens": result.generation_tokens,
-        },
-        "timings": {k: round(v, 4) for k, v in asdict(result.timings).items()},
-        "peak_memory_bytes": result.peak_memory,
-    }
+@dataclass(frozen=True)
+class Searched:
+    """A picture to find things in; `name` is for a line of the answer. `split` is None
+    where it is cut like any picture, False for one view."""
+
+    picture: Picture
+    name: str
+    split: bool | None = None
 
 
-def _image(image: TiledPicture) -> dict[str, Any]:
-    width, height = image.picture.size
-    return {
-        "path": image.picture.path,
-        "width": width,
-        "height": height,
-        "grid": list(image.tiling.grid),
-        "views": len(image.tiling.indices),
-        "tokens": image.tokens,
-    }
-
-
-def _region(
-    region: Box | Point, images: Sequence[TiledPicture], scale: float | None
-) -> dict[str, Any]:
-    found = {
-        "label": region.label,
-        "image": region.image,
-        "px": list(region.px),
-        "norm": list(region.norm),
-    }
-    scale = scale or images[region.image].picture.scale
-    if scale:
-        found["pt"] = [round(v / scale, 1) for v in region.px]
-    return found
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2))
-
-
-def _print_timings(result: Result, started: float) -> None:
-    t = result.timings
-    text = result.prompt_tokens - result.image_tokens
-    print(
-        f"{result.image_tokens} image + {text} text tokens · load {t.load_s:.2f} s · "
-        f"encode {t.encode_s:.2f} s · prefill {t.prefill_s:.2f} s · first token "
-        f"{t.first_token_s:.2f} s · {t.decode_tokens_per_s:.0f} tokens/s · "
-        f"{result.peak_memory / 1e6:.0f} MB · "
-        f"{time.perf_counter() - started:.1f} s in all",
-        file=sys.stderr,
-    )
+def searched(
+    images: Sequence[str], clip: Clip | None, split: bool | None
+) -> tuple[list[Searched], list[Video]]:
+    """Pictures, then the frames of a video."""
+    found = [Searched(load_picture(i), i) for i in images]
+    if clip is None:
+        return found, []
+    video = Video(clip.path, clip.duration, clip.times, len(found))
+    found += [
+        Searched(p, f"{clip.path} at {t:.2f} s", split)
+        for p, t in zip(clip.frames, clip.times, strict=True)
+    ]
+    return found, [video]
 
 
 def ground(
     session: Session,
-    image: str,
+    pictures: Sequence[Searched],
+    videos: list[Video],
     queries: Sequence[str],
     json: bool,
-    target: Path | None,
+    targets: Sequence[Path],
     scale: float | None,
 ) -> None:
-    """One question for each query; the picture is encoded and read once."""
+    """One question for each picture and query; a picture is encoded and read once.
+
+    Each picture is asked about alone: a model's boxes name no picture, and three or
+    more together would not be split into tiles.
+    """
     if any(not q.strip() for q in queries):
         raise UserError("a --query is empty; say what to find")
-    picture = load_picture(image)
-    results = [session.answer(_ask_for(q), [picture]) for q in queries]
-    asked = list(zip(results, queries, strict=True))
-    boxes = [_labelled(b, q) for r, q in asked for b in r.boxes]
-    points = [_labelled(p, q) for r, q in asked for p in r.points]
-    first = results[0]
+    results: list[Result] = []
+    lines: list[str] = []
+    boxes: list[Box] = []
+    points: list[Point] = []
+    for k, one in enumerate(pictures):
+        part = {"type": "image", "image": one.picture, "split": one.split}
+        for query in queries:
+            result = session.answer([_asked(_ask_for(query), [part])], [])
+            results.append(result)
+            boxes += [_named(b, query, k) for b in result.boxes]
+            points += [_named(p, query, k) for p in result.points]
+            places = [_plain(r.px) for r in (*result.boxes, *result.points)]
+            where = f"{one.name}: " if len(pictures) > 1 else ""
+            lines.append(f"{where}{query}: {' '.join(places) or 'not found'}")
+    firsts = results[:: len(queries)]  # of each picture
+    whole = replace(
+        results[0],
+        text="\n".join(r.text for r in results),
+        boxes=boxes,
+        points=points,
+        images=[r.images[0] for r in firsts],
+        videos=videos,
+        prompt_tokens=sum(r.prompt_tokens for r in firsts),
+        generation_tokens=sum(r.generation_tokens for r in results),
+        peak_memory=max(r.peak_memory for r in results),
+    )
     if json:
-        whole = document(first, session.name, scale)
-        whole["text"] = "\n".join(r.text for r in results)
-        whole["boxes"] = [_region(b, first.images, scale) for b in boxes]
-        whole["points"] = [_region(p, first.images, scale) for p in points]
-        whole["usage"]["generated_tokens"] = sum(r.generation_tokens for r in results)
-        _print_json(whole)
+        print_json(document(whole, session.name, scale))
     else:
-        for result, query in asked:
-            found = [_plain(r.px) for r in (*result.boxes, *result.points)]
-            print(f"{query}: {' '.join(found) or 'not found'}")
-    _print_timings(first, session.started)
-    if target:
-        save_drawing(target, first.images[0], boxes, points)
+        print("\n".join(lines))
+    print_timings(whole, session.started)
+    for k, target in enumerate(targets):
+        mine = [b for b in boxes if b.image == k], [p for p in points if p.image == k]
+        save_drawing(target, whole.images[k], *mine)
 
 
 def _ask_for(query: str) -> str:
@@ -281,8 +239,8 @@ def _ask_for(query: str) -> str:
     return ui.find_prompt(query)
 
 
-def _labelled(region: Any, label: str) -> Any:
-    return type(region)(label, region.image, region.px, region.norm)
+def _named(region: Any, label: str, image: int) -> Any:
+    return type(region)(label, image, region.px, region.norm)
 
 
 def _plain(px: Sequence[float]) -> str:
@@ -290,7 +248,11 @@ def _plain(px: Sequence[float]) -> str:
 
 
 def widgets(
-    session: Session, image: str, json: bool, target: Path | None, scale: float | None
+    session: Session,
+    image: str,
+    json: bool,
+    targets: Sequence[Path],
+    scale: float | None,
 ) -> None:
     """Every UI element the model lists."""
     result = session.answer(ui.WIDGETS_PROMPT, [image])
@@ -299,8 +261,8 @@ def widgets(
     elements = ui.parse_elements(result.text, picture.size, coordinates)
     boxes = [Box(ui.element_line(e.type, e.text), 0, e.px, e.norm) for e in elements]
     if json:
-        regions = [_region(b, result.images, scale) for b in boxes]
-        _print_json({"elements": [
+        regions = [region(b, result.images, scale) for b in boxes]
+        print_json({"elements": [
             {"type": e.type, "text": e.text,
              **{k: r[k] for k in ("px", "norm", "pt") if k in r}}
             for e, r in zip(elements, regions, strict=True)
@@ -310,14 +272,16 @@ def widgets(
             print(f"{_plain(box.px)} {box.label}")
     if result.finish_reason == "length":
         print("warning: the list was cut at --max-tokens", file=sys.stderr)
-    _print_timings(result, session.started)
-    if target:
+    print_timings(result, session.started)
+    for target in targets:
         save_drawing(target, result.images[0], boxes, [])
 
 
-def chat(session: Session, images: Sequence[str]) -> None:
-    """Read questions until an empty line; the pictures belong to the first."""
-    opened = [load_picture(i) for i in images]
+def chat(session: Session, images: Sequence[str], clip: Clip | None) -> None:
+    """Read questions until an empty line; pictures and video belong to the first."""
+    opened = [{"type": "image", "image": load_picture(i)} for i in images]
+    if clip:
+        opened.append({"type": "video", "video": clip})
     messages: list[Message] = []
     while True:
         if sys.stdin.isatty():
@@ -326,7 +290,6 @@ def chat(session: Session, images: Sequence[str]) -> None:
         line = sys.stdin.readline()
         if not line.strip():
             return
-        pictures = [] if messages else opened
-        messages.append(_asked(line.strip(), pictures))
+        messages.append(_asked(line.strip(), [] if messages else opened))
         result = session.answer(messages, [], stream=True)
         messages.append({"role": "assistant", "content": result.text})

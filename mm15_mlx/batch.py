@@ -22,6 +22,7 @@ from mm15_mlx.decoder import KVCache, Mask
 from mm15_mlx.decoding import Options, make_sampler, prefill
 from mm15_mlx.generate import (
     Answer,
+    Beginning,
     GenerationResponse,
     Result,
     Timings,
@@ -29,10 +30,11 @@ from mm15_mlx.generate import (
     content_keys,
     decode,
     embed_prompt,
+    resume,
 )
-from mm15_mlx.images import ImageLike
+from mm15_mlx.images import ImageLike, load_picture
 from mm15_mlx.mm15 import MM15
-from mm15_mlx.processor import Prepared, Processor, Prompt
+from mm15_mlx.processor import Prepared, Processor, Prompt, TiledPicture, with_pictures
 
 ROWS = 32  # mlx-lm's completion_batch_size
 # Padded tokens of the questions read at once: 250 MB of scores with 32 heads and a
@@ -141,17 +143,25 @@ def answer_together(
     questions: Sequence[Question],
     images: Sequence[ImageLike],
     options: Options,
+    before: Beginning | None = None,
 ) -> list[Result]:
     """The answers to questions about the same pictures, in their order.
 
-    Each question's own `max_tokens` counts, not that of `options`. The timings of a
-    result are those of the questions that were answered with it. With a quantised KV
-    cache, which cannot be shared, one is answered after the other. Raises UserError for
-    what cannot be asked.
+    before: messages that stand before every question, and that were read already: see
+    `read_beginning`. Each question's own `max_tokens` counts, not that of `options`.
+    The timings of a result are those of the questions that were answered with it. With
+    a quantised KV cache, which cannot be shared, one is answered after the other.
+    Raises UserError for what cannot be asked.
     """
-    prepared = [processor.prepare(q.prompt, images) for q in questions]
-    # One object for all: its views and its hash are computed once.
-    prepared = [replace(p, images=prepared[0].images) for p in prepared]
+    opened = [load_picture(i) for i in images]
+    first = before.messages if before else []
+    prepared = _sharing(
+        [
+            processor.prepare([*first, *with_pictures(q.prompt, opened)])
+            for q in questions
+        ],
+        before.images if before else [],
+    )
     image_id = processor.encoder.image_id
     keys = [content_keys(p, image_id) for p in prepared]
     common = _common(keys)
@@ -165,14 +175,29 @@ def answer_together(
         alone = len(rows) == 1 or not common or image_id in asked[0].ids[common:]
         if alone or options.kv_bits:
             streams = [
-                list(decode(model, processor, p, o))
+                list(decode(model, processor, p, o, before))
                 for p, o in zip(asked, mine, strict=True)
             ]
         else:
-            streams = _decode_rows(model, processor, asked, keys[rows[0]], common, mine)
+            start = keys[rows[0]][: common + 1]
+            streams = _decode_rows(model, processor, asked, start, mine, before)
         for i, p, stream in zip(rows, asked, streams, strict=True):
             results[i] = collect(processor, p, questions[i].prompt, iter(stream))
     return [results[i] for i in range(len(questions))]
+
+
+def _sharing(
+    prepared: Sequence[Prepared], known: Sequence[TiledPicture]
+) -> list[Prepared]:
+    """The same with one object for each picture, so that it is hashed once. `known`
+    have been hashed already."""
+    kept = {(id(t.picture), t.tiling): t for t in known}
+    return [
+        replace(
+            p, images=[kept.setdefault((id(t.picture), t.tiling), t) for t in p.images]
+        )
+        for p in prepared
+    ]
 
 
 def _common(keys: Sequence[list[int]]) -> int:
@@ -201,17 +226,18 @@ def _decode_rows(
     processor: Processor,
     prepared: Sequence[Prepared],
     keys: list[int],
-    common: int,
     options: Sequence[Options],
+    before: Beginning | None,
 ) -> list[list[GenerationResponse]]:
-    """The answers' streams; all prompts begin with the same `common` tokens."""
+    """The answers' streams; all prompts begin with the same `keys` but the last."""
+    common = len(keys) - 1
     start = time.perf_counter()
     mx.reset_peak_memory()
     if options[0].seed is not None:
         mx.random.seed(options[0].seed)
     timings = Timings()
     cache = _shared_beginning(
-        model, processor, prepared[0], keys[: common + 1], options[0], timings
+        model, processor, prepared[0], keys, options[0], timings, before
     )
     begin = time.perf_counter()
     logits, caches = _read_own(model, [p.ids[common:] for p in prepared], cache)
@@ -259,12 +285,13 @@ def _shared_beginning(
     keys: list[int],
     options: Options,
     timings: Timings,
+    before: Beginning | None,
 ) -> list[Any]:
     """The KV cache of all `keys` but the last, remembered for other questions too."""
     memory = processor.memory
     memory.serve(model)
     common = len(keys) - 1
-    cache, known = memory.resume(keys, model.make_cache)
+    cache, known = resume(model, processor, keys, None, before)
     if known < common:
         part = replace(prepared, ids=prepared.ids[:common])
         embeddings = embed_prompt(model, processor, part, known, timings)

@@ -70,15 +70,25 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class Batches:
-    """Batch `i` is a function of the data, the draws, the seed and `i` alone."""
+    """Batch `i` is a function of the data, the draws, the seed and `i` alone.
+
+    Where several processes train, `share` says which this one is and of how many: it
+    has every so-manieth row of the batch, which is the same for all of them.
+    """
 
     def __init__(
-        self, samples: Sequence[Sample], draws: Draws, batch_size: int, seed: int
+        self,
+        samples: Sequence[Sample],
+        draws: Draws,
+        batch_size: int,
+        seed: int,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self._samples = samples
         self._draws = draws
         self._size = batch_size
         self._seed = seed
+        self._share = share
         # No more than all rows once: a row sorted beside itself would be a batch.
         self._wide = max(1, min(WINDOW, len(samples) // batch_size))
         self._window: tuple[int, list[list[int]]] = (-1, [])
@@ -100,7 +110,12 @@ class Batches:
         return [cut[k] for k in order]
 
     def __getitem__(self, i: int) -> Batch:
-        return collate([self._samples[r] for r in self.rows(i)])
+        rank, size = self._share
+        return collate([self._samples[r] for r in self.rows(i)[rank::size]])
+
+    def names(self, i: int) -> list[str]:
+        """Where all rows of batch `i` stand, other processes' too."""
+        return [self._samples[r].where for r in self.rows(i)]
 
 
 class Pictures:
@@ -142,10 +157,9 @@ class Pictures:
             self._kept.move_to_end(ref.key)
             return self._kept[ref.key]
         picture = ref.open(self._processor)
-        pixels = self._processor.pixels(picture)
         groups = []
-        for start in range(0, pixels.shape[0], _VIEWS_AT_ONCE):
-            groups.append(self._make(pixels[start : start + _VIEWS_AT_ONCE]))
+        for views in self._processor.groups(picture, _VIEWS_AT_ONCE):
+            groups.append(self._make(views))
             mx.eval(groups[-1])
         made = mx.concatenate(groups), picture.packing
         mx.eval(made[0])

@@ -6,6 +6,7 @@ state, and the step, of which data and randomness are functions. The last and th
 are kept. What it is not: the training.
 
     ADAPTERS/adapters.safetensors, adapter_config.json  the last, for use
+    ADAPTERS/best/                              the best so far, for use
     ADAPTERS/checkpoints/step-0000200/          the same, and what --resume needs
 """
 
@@ -28,6 +29,7 @@ from mm15_mlx.train_config import FREE, TrainError
 from mm15_mlx.weights import to_disk
 
 CHECKPOINTS = "checkpoints"
+BEST = "best"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
 _NAME = re.compile(r"step-\d{7,}")
@@ -43,8 +45,9 @@ class Progress:
     read: int  # tokens of all kinds so far
     data: str
     config: dict[str, Any]
-    best: float | None = None  # lowest validation loss, and where it was
+    best: float | None = None  # the value of save_best, and where it was
     best_step: int | None = None
+    stale: int = 0  # evaluations since then
     # Since the last report: the sum of the losses of all learnt tokens, and how many.
     window_loss: float = 0.0
     window_tokens: int = 0
@@ -105,24 +108,34 @@ class Checkpoints:
                 self.drop(progress.step)
             partial.rename(place)
             to_disk(self.parent)
-            self.publish(progress.step)
+            self.publish(progress)
             self._prune({progress.step, progress.best_step})
         except (OSError, RuntimeError) as e:  # RuntimeError is MLX's for a full disk
             shutil.rmtree(partial, ignore_errors=True)
             raise _unwritable(place, e) from e
         return place
 
-    def publish(self, step: int) -> None:
+    def publish(self, progress: Progress) -> None:
         """Put a checkpoint's adapters where they are looked for."""
-        place = self.place(step)
+        targets = [self.folder]
+        if progress.best_step == progress.step:
+            targets.append(self.folder / BEST)
         try:
-            for name in (ADAPTER_CONFIG, ADAPTERS):
-                partial = self.folder / f".{name}{_PARTIAL}"
-                shutil.copyfile(place / name, partial)
-                to_disk(partial)
-                os.replace(partial, self.folder / name)
+            for target in targets:
+                target.mkdir(exist_ok=True)
+                for name in (ADAPTER_CONFIG, ADAPTERS):
+                    partial = target / f".{name}{_PARTIAL}"
+                    shutil.copyfile(self.place(progress.step) / name, partial)
+                    to_disk(partial)
+                    os.replace(partial, target / name)
         except OSError as e:
             raise _unwritable(self.folder, e) from e
+
+    def forget(self) -> None:
+        """Drop an older run's checkpoints and its best: --resume must not find them."""
+        for step in self.steps():
+            self.drop(step)
+        shutil.rmtree(self.folder / BEST, ignore_errors=True)
 
     def _prune(self, keep: set[int | None]) -> None:
         for step in self.steps():
@@ -173,8 +186,9 @@ def check_same(progress: Progress, config: Mapping[str, Any], data: str) -> None
             )
     if progress.data != data:
         raise TrainError(
-            "--resume: the training data have changed since the checkpoint; restore "
-            "them, or start a new run in another --adapter-path"
+            "--resume: the training data have changed since the checkpoint, or the "
+            "tasks of --eval-data; restore them, or start a new run in another "
+            "--adapter-path"
         )
 
 

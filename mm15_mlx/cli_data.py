@@ -14,8 +14,16 @@ import typer
 def screens(
     out: Annotated[Path, typer.Option(help="Folder for images/ and screens.jsonl.")],
     n: Annotated[
-        int, typer.Option(min=0, help="How many screens; 0: only --sheet.")
-    ] = 500,
+        int | None,
+        typer.Option(
+            min=0,
+            help="How many screens. 500, or 0 with --pairs, --flows.",
+        ),
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option(min=0, help="Pairs between which one thing happens.")
+    ] = 0,
+    flows: Annotated[int, typer.Option(min=0, help="Flows of four screens.")] = 0,
     seed: Annotated[int, typer.Option()] = 0,
     start: Annotated[int, typer.Option(min=0, help="Number of the first.")] = 0,
     kits: Annotated[str | None, typer.Option(help="Some only: a,b,c.")] = None,
@@ -43,13 +51,15 @@ def screens(
     from mm15_mlx.config import UserError
 
     try:
-        from mm15_mlx.screens import build
+        from mm15_mlx.screens import build, series
         from mm15_mlx.screens.sheet import sheet_target, write_sheet
     except ModuleNotFoundError as e:
         raise UserError(
             f"data screens needs {e.name}: pip install 'mm15-mlx[screens]'"
         ) from e
-    if not (n or sheet):
+    if n is None:
+        n = 0 if pairs or flows else 500
+    if not (n or pairs or flows or sheet):
         raise typer.BadParameter("0 screens need --sheet", param_hint="'--n'")
     excluded = _names(exclude_layouts)
     try:
@@ -67,6 +77,11 @@ def screens(
         )
         if n:
             build.render_screens(out, n, seed, options, start, node_modules)
+        for what, count in (("pair", pairs), ("flow", flows)):
+            if count:
+                series.render_series(
+                    out, what, count, seed, options, start, node_modules
+                )
         if target:
             drawn = write_sheet(out, target, sheet_of)
             print(f"wrote {target} ({drawn} screens)", file=sys.stderr)

@@ -58,6 +58,15 @@ def train(
     steps_per_report: Annotated[int | None, typer.Option()] = None,
     steps_per_eval: Annotated[int | None, typer.Option()] = None,
     save_every: Annotated[int | None, typer.Option()] = None,
+    eval_data: Annotated[
+        str | None, typer.Option(help="Tasks of `eval`, at every steps-per-eval.")
+    ] = None,
+    save_best: Annotated[
+        str | None, typer.Option(help="valid_loss, or TASK.METRIC of --eval-data.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="End after so many evaluations without a gain.")
+    ] = None,
     max_seq_length: Annotated[
         int | None, typer.Option(help="A longer row is an error; the context.")
     ] = None,
@@ -68,6 +77,10 @@ def train(
     resume_adapter_file: Annotated[
         str | None, typer.Option(help="Begin with these weights.")
     ] = None,
+    report_to: Annotated[
+        str | None, typer.Option(help="tensorboard, wandb (offline), or both: a,b.")
+    ] = None,
+    project_name: Annotated[str | None, typer.Option(help="Of wandb.")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     json: Json = False,
     force: Force = False,
@@ -83,12 +96,14 @@ def train(
         "iters": iters, "val_batches": val_batches,
         "steps_per_report": steps_per_report, "steps_per_eval": steps_per_eval,
         "save_every": save_every, "max_seq_length": max_seq_length,
+        "eval_data": eval_data, "save_best": save_best, "patience": patience,
+        "report_to": report_to, "project_name": project_name,
         "grad_checkpoint": grad_checkpoint,
         "resume_adapter_file": resume_adapter_file, "seed": seed,
         **_parts(train_part),
     }  # fmt: skip
     report, status = run(flags, config, resume, force)
-    if json:
+    if json and report:  # of several processes only the first has one
         print(json_module.dumps(report, ensure_ascii=False, indent=2))
     raise typer.Exit(status)
 
@@ -124,11 +139,22 @@ def fuse(
     dequantize: Annotated[
         bool, typer.Option("--dequantize", help="Write floating-point weights.")
     ] = False,
+    export_peft: Annotated[
+        Path | None, typer.Option(help="Write the adapters for PEFT here; no model.")
+    ] = None,
+    export_mlx_lm: Annotated[
+        Path | None, typer.Option(help="Write them for mlx-lm here; no model.")
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Put adapters into a model folder."""
-    from mm15_mlx.fuse import run
+    """Put adapters into a model folder, or write them for other programs."""
+    from mm15_mlx.fuse import export, run
 
+    for target, layout in ((export_peft, "peft"), (export_mlx_lm, "mlx-lm")):
+        if target:
+            export(adapter_path, target, layout, force)
+    if export_peft or export_mlx_lm:
+        return
     run(model, adapter_path, save_path, dequantize, force)
 
 

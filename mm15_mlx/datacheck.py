@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mm15_mlx.dataset import Sample, Split, read_split
+from mm15_mlx.hub_rows import is_table
 from mm15_mlx.load import find_model, load_processor
 from mm15_mlx.training_rows import SPLITS, DataError, split_file
 
@@ -20,9 +21,10 @@ _BINS, _WIDTH = 8, 40
 
 def run(folder: Path, model: str, limit: int | None, json: bool) -> int:
     """Print the report; 1 where a row is bad, else 0."""
-    if not folder.is_dir():
+    tables = is_table(folder)
+    if not folder.is_dir() and not tables:
         raise DataError(f"{folder} is no folder; give one with train.jsonl")
-    if split_file(folder, "train") is None:
+    if not tables and split_file(folder, "train") is None:
         raise DataError(f"{folder} has no train.jsonl (or train.json); write one")
     processor = load_processor(find_model(model))
     splits = [read_split(folder, name, processor, limit) for name in SPLITS]

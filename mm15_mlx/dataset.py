@@ -9,20 +9,23 @@ Places are pixels of the original picture. Only what the assistant says is learn
 never a placeholder of a picture.
 """
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from mm15_mlx.config import UserError
 from mm15_mlx.grounding import Size, split_regions
-from mm15_mlx.images import load_picture
+from mm15_mlx.hub_rows import is_table, table_rows
+from mm15_mlx.images import FORMATS, Picture, load_picture
 from mm15_mlx.processor import Processor, TiledPicture
 from mm15_mlx.prompt import Content, ImageSlot, Region, Turn
 from mm15_mlx.tiling import plan
-from mm15_mlx.training_rows import DataError, Row, read_rows, split_file
+from mm15_mlx.training_rows import DataError, Row, Stored, read_rows, split_file
 
 _OPEN = re.compile(r"<(?:box|point)(?:\s+image=\d+)?>")
 _MARK = re.compile(r"<(box|point)(?:\s+image=(\d+))?>([^<]*)</\1>")
@@ -33,7 +36,7 @@ _SLACK = 1.0  # pixels beyond the edge that rounding may have made
 class PictureRef:
     """A picture of a row, to be opened again when its visual tokens are needed."""
 
-    path: str
+    path: str | Stored
     key: str  # hash of pixels and tiling: see TiledPicture.key
     tokens: int
     of: int  # how many pictures the row has: few are split into tiles
@@ -170,8 +173,20 @@ def _same(a: list[int], b: list[int]) -> int:
     return min(len(a), len(b))
 
 
-def _tiled(path: str, of: int, processor: Processor) -> TiledPicture:
-    picture = load_picture(path)
+def opened(source: str | Stored) -> Picture:
+    """A picture of a row; raises UserError where it cannot be read."""
+    if isinstance(source, str):
+        return load_picture(source)
+    data = source.read()
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (UnidentifiedImageError, Image.DecompressionBombError, KeyError) as e:
+        raise DataError(f"{source} is not a picture this program reads") from e
+    return load_picture(image)
+
+
+def _tiled(path: str | Stored, of: int, processor: Processor) -> TiledPicture:
+    picture = opened(path)
     tiling = plan(*picture.size, processor.config.tiling, of)
     return TiledPicture(picture, tiling, processor.config)
 
@@ -181,13 +196,16 @@ def read_split(
 ) -> Split:
     """One split of a folder, every row prepared as for training.
 
-    limit: most tokens of a row; the model's context unless told. A split that is not
-    there is empty. Raises DataError where a file cannot be read at all.
+    folder: with JSON lines, or parquet or arrow tables, or a hub id. limit: most tokens
+    of a row; the model's context unless told. A split that is not there is empty.
+    Raises DataError where a file cannot be read at all.
     """
     split = Split(name)
     path = split_file(folder, name)
     if path is not None:
         add_rows(split, path, processor, limit)
+    elif is_table(folder):
+        _add(split, *table_rows(folder, name), processor, limit)
     return split
 
 
@@ -200,21 +218,30 @@ def add_rows(
 ) -> None:
     """The rows of one file into `split`. Rows about one picture should follow each
     other: then it is opened once."""
-    rows, problems = read_rows(path, category)
+    _add(split, *read_rows(path, category), processor, limit)
+
+
+def _add(
+    split: Split,
+    rows: Sequence[Row],
+    problems: Sequence[str],
+    processor: Processor,
+    limit: int | None,
+) -> None:
     split.problems += problems
     context = processor.config.text_config.max_position_embeddings
-    opened: dict[str, TiledPicture] = {}
+    tiled: dict[str | Stored, TiledPicture] = {}
     for row in rows:
         try:
             needed = dict.fromkeys(row.images)
             of = len(row.images)
-            opened = {
-                p: opened[p]
-                if p in opened and same_tiling(opened[p], of, processor)
+            tiled = {
+                p: tiled[p]
+                if p in tiled and same_tiling(tiled[p], of, processor)
                 else _tiled(p, of, processor)
                 for p in needed
             }
-            pictures = [opened[p] for p in row.images]
+            pictures = [tiled[p] for p in row.images]
             sample = encode(row, pictures, processor, min(limit or context, context))
         except UserError as e:
             split.problems.append(f"{row.where}: {e}")

@@ -1,230 +1,101 @@
 """`mm15-mlx eval`: tasks in JSONL → metrics per task, through a user's own code path.
 
-Rows are `{"id", "image", "task", …}` with boxes in pixels of the original picture; the
-metrics' names and rules are those of the documentation's section on tasks.
+What this file is: asking a model and the run of the verb. What it is not: the rows
+(tasks.py), the metrics (scores.py), their means (summaries.py), what is written
+(answered.py, report.py) or the difference from another run (compare.py).
 """
 
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import groupby
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from mm15_mlx import ui
+from mm15_mlx import compare, report, ui
+from mm15_mlx.answered import Run, header, ordered, prediction_row, read_predictions
 from mm15_mlx.batch import Question, answer_together
 from mm15_mlx.config import UserError
 from mm15_mlx.decoding import Options
 from mm15_mlx.generate import Result
-from mm15_mlx.images import load_picture
-from mm15_mlx.load import load
+from mm15_mlx.images import ImageLike, Picture, load_picture
+from mm15_mlx.load import find_model, load
 from mm15_mlx.memory import NO_STORE, Store
 from mm15_mlx.mm15 import MM15
-from mm15_mlx.outputs import output_file, write_lines
+from mm15_mlx.outputs import output_file
 from mm15_mlx.processor import Processor
+from mm15_mlx.scores import (
+    Scores,
+    centre_in,
+    corpora,
+    edit_similarity,
+    f1,
+    iou,
+    matched,
+    score,
+)
+from mm15_mlx.summaries import (
+    Prediction,
+    can_slice,
+    element_types,
+    sliced,
+    summary,
+    table,
+    tables,
+    task_means,
+)
+from mm15_mlx.tasks import (
+    CAPTIONS,
+    FIELDS,
+    MAX_TOKENS,
+    Row,
+    pictures,
+    question,
+    read_tasks,
+)
+from mm15_mlx.vqa import folded
 
-Row = dict[str, Any]
-Scores = dict[str, float]
-
-# task → the fields that a row must have, besides id, image and task
-FIELDS = {
-    "find_text": ("text", "box"),
-    "find_icon": ("icon", "box"),
-    "find_widget": ("query", "box"),
-    "ocr": ("box", "text"),
-    "widget_class": ("box", "type"),
-    "icon_class": ("box", "icon"),
-    "tappable": ("box", "answer"),
-    "widgets": ("elements",),
-}
-# the verbs' own limits: a list of a whole screen is longer than an answer
-MAX_TOKENS = {task: 1500 if task == "widgets" else 64 for task in FIELDS}
-
-
-def read_tasks(path: Path) -> list[Row]:
-    """The rows of a task file, checked; `image` becomes a path beside the file."""
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; give a JSONL file of tasks")
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as e:
-            raise UserError(f"{where} is not JSON: {e.msg}") from e
-        if not isinstance(row, dict):
-            raise UserError(f"{where} is not an object")
-        if row.get("task") not in FIELDS:
-            raise UserError(
-                f"{where} has the task {row.get('task')!r}; "
-                f"it must be one of {', '.join(FIELDS)}"
-            )
-        for key in ("id", "image", *FIELDS[row["task"]]):
-            if key not in row:
-                raise UserError(f"{where} lacks the key {key!r}")
-        if row["task"] == "widgets":
-            _check_elements(row["elements"], where)
-        row["image"] = str(path.parent / row["image"])
-        if not Path(row["image"]).is_file():
-            raise UserError(f"{where}: the picture {row['image']} does not exist")
-        rows.append(row)
-    if not rows:
-        raise UserError(f"{path} holds no tasks")
-    return rows
-
-
-def _check_elements(elements: Any, where: str) -> None:
-    if not isinstance(elements, list) or not elements:
-        raise UserError(f"{where}: elements must be a list of at least one element")
-    for number, element in enumerate(elements, 1):
-        if not isinstance(element, dict) or not {"type", "text", "box"} <= set(element):
-            raise UserError(f"{where}: element {number} is not {{type, text, box}}")
-        if element["type"] not in ui.ELEMENT_TYPES:
-            raise UserError(
-                f"{where}: element {number} has the type {element['type']!r}; "
-                f"it must be one of {', '.join(ui.ELEMENT_TYPES)}"
-            )
-
-
-def question(row: Row) -> str:
-    """The prompt of a task."""
-    match row["task"]:
-        case "find_text":
-            return ui.find_text_prompt(row["text"])
-        case "find_icon":
-            return ui.find_prompt(f"{row['icon']} icon")
-        case "find_widget":
-            return ui.find_prompt(row["query"])
-        case "ocr":
-            return ui.ocr_prompt(row["box"])
-        case "widget_class":
-            return ui.widget_class_prompt(row["box"])
-        case "icon_class":
-            return ui.icon_class_prompt(row["box"])
-        case "widgets":
-            return ui.WIDGETS_PROMPT
-        case _:
-            return ui.tappable_prompt(row["box"])
-
-
-# --- metrics ---------------------------------------------------------------------
-
-
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes x1, y1, x2, y2."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    total = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return width * height / (total - width * height)
-
-
-def centre_in(box: Sequence[float], target: Sequence[float]) -> bool:
-    """Whether the middle of `box`, where one would tap, lies in `target`."""
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    return target[0] <= x <= target[2] and target[1] <= y <= target[3]
-
-
-def folded(text: str) -> str:
-    """Case and spaces folded, as `exact` compares."""
-    return " ".join(text.casefold().split())
-
-
-def edit_similarity(a: str, b: str) -> float:
-    """1 − edit distance / longer length, of folded texts."""
-    a, b = folded(a), folded(b)
-    if not a or not b:
-        return float(a == b)
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        last, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
-    return 1 - row[-1] / max(len(a), len(b))
-
-
-def matched(
-    truth: Sequence[Row], listed: Sequence[ui.Element], typed: bool = False
-) -> list[tuple[int, int]]:
-    """(annotated, listed) elements that belong together, one to one: of all pairs with
-    IoU ≥ 0.5 the best first. With `typed`, only pairs of one type count as pairs.
-
-    Greedy matching at 0.5 is detection's usual rule; the order is not published for
-    lists of widgets: our choice.
-    """
-    pairs = [
-        (iou(element["box"], found.px), i, j)
-        for i, element in enumerate(truth)
-        for j, found in enumerate(listed)
-        if not typed or element["type"] == found.type
-    ]
-    best: dict[int, int] = {}
-    for value, i, j in sorted(pairs, key=lambda p: -p[0]):
-        if value >= 0.5 and i not in best and j not in best.values():
-            best[i] = j
-    return sorted(best.items())
-
-
-def score(row: Row, result: Result, listed: Sequence[ui.Element] = ()) -> Scores:
-    """The metrics of one answer, each 0…1; `listed` is what a `widgets` answer lists.
-
-    A screen's `recall@0.5` is the share of its elements that an element of the list
-    covers, `precision@0.5` the share of the list that covers one (0 of an empty list).
-    """
-    task = row["task"]
-    if task == "widgets":
-        truth = row["elements"]
-        hits = len(matched(truth, listed))
-        return {
-            "recall@0.5": hits / len(truth),
-            "typed_recall@0.5": len(matched(truth, listed, typed=True)) / len(truth),
-            "precision@0.5": hits / len(listed) if listed else 0.0,
-        }
-    if task.startswith("find"):
-        box = result.boxes[0].px if result.boxes else (0.0, 0.0, 0.0, 0.0)
-        return {
-            "acc@0.5": float(iou(box, row["box"]) >= 0.5),
-            "centre_in_box": float(bool(result.boxes) and centre_in(box, row["box"])),
-        }
-    if task == "ocr":
-        return {
-            "exact": float(folded(result.text) == folded(row["text"])),
-            "edit_similarity": edit_similarity(result.text, row["text"]),
-        }
-    key = {"widget_class": "type", "icon_class": "icon", "tappable": "answer"}[task]
-    accepted = {folded(str(row[key])), *map(folded, row.get("accept", ()))}
-    return {"accuracy": float(folded(result.text) in accepted)}
-
-
-def f1(rows: Sequence[tuple[str, str]]) -> float:
-    """F1 of `yes` over (truth, answer) pairs."""
-    pairs = [(folded(t) == "yes", folded(a) == "yes") for t, a in rows]
-    hits = sum(t and a for t, a in pairs)
-    claimed, true = sum(a for _, a in pairs), sum(t for t, _ in pairs)
-    return 2 * hits / (claimed + true) if claimed + true else 0.0
+__all__ = [  # the parts that programs need, under one name
+    "FIELDS", "MAX_TOKENS", "Prediction", "Row", "Scores", "centre_in",
+    "edit_similarity", "element_types", "elements_of", "f1", "folded", "grey", "iou",
+    "matched", "prediction_row", "predictions", "question", "read_tasks", "run",
+    "score", "shown", "summary", "table", "task_means",
+]  # fmt: skip
+LINE_EVERY = 50  # tasks, where the progress is lines
 
 
 @dataclass(frozen=True)
-class Prediction:
-    row: Row
-    result: Result
-    scores: Scores
-    seconds: float
-    listed: Sequence[ui.Element] = ()  # of a `widgets` answer
+class Wanted:
+    """What is asked of one run of the verb, beside model and data."""
+
+    limit: int | None = None
+    predictions: Path | None = None
+    resume: bool = False
+    by: Sequence[str] = ()
+    against: Path | None = None
+    html: Path | None = None
+    failures: int = 20
+    force: bool = False
+    json: bool = False
+    format: str | None = None
+    split: str | None = None
+    options: Options = field(default_factory=Options)  # greedy
 
 
-def grey(path: str) -> Image.Image:
+def grey(source: ImageLike) -> Image.Image:
     """A picture of the same size that shows nothing: what guessing would score."""
-    return Image.new("RGB", load_picture(path).size, (128, 128, 128))
+    return Image.new("RGB", load_picture(source).size, (128, 128, 128))
+
+
+def shown(row: Row, processor: Processor) -> list[Picture]:
+    """The pictures of a row, or the frames of its video."""
+    if "video" in row:
+        return processor.open_video(row["video"]).frames
+    return [load_picture(path) for path in pictures(row)]
 
 
 def predictions(
@@ -233,21 +104,39 @@ def predictions(
     rows: Sequence[Row],
     blind: bool = False,
     options: Options | None = None,
+    corpus: Sequence[Row] = (),
 ) -> Iterator[Prediction]:
-    """Answer every task, those about one picture together; `seconds` is a share of
-    the time that all of those took."""
-    options = options or Options()  # greedy
-    rows = sorted(rows, key=lambda r: r["image"])
-    for path, group in groupby(rows, key=lambda r: r["image"]):
-        mine = list(group)
-        picture = load_picture(grey(path) if blind else path)
+    """Answer every task, those about the same pictures together; `seconds` is a share
+    of the time that all of those took.
+
+    corpus: the rows whose references weigh the words of captions, instead of `rows`.
+    """
+    options = options or Options()
+    ciders = corpora(corpus or rows)
+    for mine in ordered(rows):
+        images: list[ImageLike] = [
+            grey(p) if blind else p for p in shown(mine[0], processor)
+        ]
+        # a place for examples: those of a run would go before each question
         questions = [Question(question(r), MAX_TOKENS[r["task"]]) for r in mine]
         begin = time.perf_counter()
-        results = answer_together(model, processor, questions, [picture], options)
+        results = answer_together(model, processor, questions, images, options)
         seconds = (time.perf_counter() - begin) / len(mine)
         for row, result in zip(mine, results, strict=True):
             listed = elements_of(result, processor) if row["task"] == "widgets" else []
-            yield Prediction(row, result, score(row, result, listed), seconds, listed)
+            scores = score(row, result, listed, ciders)
+            yield Prediction(row, result, scores, seconds, listed)
+
+
+def tasks_of(data: Path, format: str | None, split: str | None) -> list[Row]:
+    """The rows of a task file, or of a public benchmark on disk."""
+    if format:
+        from mm15_mlx.readers import read
+
+        return read(format, data, split)
+    if split:
+        raise UserError("--split chooses a part of a benchmark; give --format too")
+    return read_tasks(data)
 
 
 def elements_of(result: Result, processor: Processor) -> list[ui.Element]:
@@ -256,131 +145,140 @@ def elements_of(result: Result, processor: Processor) -> list[ui.Element]:
     return ui.parse_elements(result.text, size, scale.range)
 
 
-def task_means(done: Sequence[Prediction]) -> dict[str, Scores]:
-    """Means of every metric by task, with the number of tasks `n`."""
-    metrics: dict[str, Scores] = {}
-    for task in FIELDS:
-        mine = [p for p in done if p.row["task"] == task]
-        if not mine:
-            continue
-        keys = mine[0].scores
-        means = {k: float(np.mean([p.scores[k] for p in mine])) for k in keys}
-        if task == "tappable":
-            means["f1"] = f1([(p.row["answer"], p.result.text) for p in mine])
-        metrics[task] = {k: round(v, 4) for k, v in means.items()} | {"n": len(mine)}
-    return metrics
-
-
-def element_types(done: Sequence[Prediction]) -> dict[str, Scores]:
-    """Over all `widgets` answers together, each type's recall, typed recall and
-    precision, its number `n` of annotated and `listed` of answered elements."""
-    counts: dict[str, Counter[str]] = {}
-    for p in done:
-        if p.row["task"] != "widgets":
-            continue
-        truth = p.row["elements"]
-        found = matched(truth, p.listed)
-        same = matched(truth, p.listed, typed=True)
-        for key, kinds in {
-            "n": [e["type"] for e in truth],
-            "listed": [e.type for e in p.listed],
-            "recall": [truth[i]["type"] for i, _ in found],
-            "typed": [truth[i]["type"] for i, _ in same],
-            "precision": [p.listed[j].type for _, j in found],
-        }.items():
-            for kind in kinds:
-                counts.setdefault(kind, Counter())[key] += 1
-    return {
-        kind: {
-            "recall@0.5": round(c["recall"] / max(c["n"], 1), 4),
-            "typed_recall@0.5": round(c["typed"] / max(c["n"], 1), 4),
-            "precision@0.5": round(c["precision"] / max(c["listed"], 1), 4),
-            "n": c["n"],
-            "listed": c["listed"],
-        }
-        for kind in ui.ELEMENT_TYPES
-        if (c := counts.get(kind))
-    }
-
-
-def summary(
-    name: str, done: Sequence[Prediction], by: str | None = None
-) -> dict[str, Any]:
-    """The JSON of `eval`: means per task, seconds per task, and with `by`, a field of
-    the rows, the means for each of its values; where there are `widgets` tasks, also
-    `element_types`."""
-    seconds = float(np.mean([p.seconds for p in done])) if done else 0.0
-    report: dict[str, Any] = {
-        "model": name,
-        "n": len(done),
-        "metrics": task_means(done),
-        "seconds_per_task": round(seconds, 4),
-    }
-    if kinds := element_types(done):
-        report["element_types"] = kinds
-    if by:
-        parts: dict[str, list[Prediction]] = {}
-        for p in done:
-            parts.setdefault(str(p.row.get(by, "-")), []).append(p)
-        report["slices"] = {value: task_means(parts[value]) for value in sorted(parts)}
-    return report
-
-
-def table(metrics: dict[str, Scores]) -> str:
-    """Metrics by task as lines of text."""
-    lines = []
-    for task, values in metrics.items():
-        shares = {k: v for k, v in values.items() if k not in ("n", "listed")}
-        shown = "  ".join(f"{k} {v:.3f}" for k, v in shares.items())
-        lines.append(f"{task:13} {shown}  (n {values['n']})")
-    return "\n".join(lines)
-
-
-def prediction_row(p: Prediction) -> Row:
-    """One line of `--predictions`: the task, the answer and its scores."""
-    boxes = [list(b.px) for b in p.result.boxes]
-    row = {**p.row, "prediction": p.result.text, "boxes": boxes, "scores": p.scores}
-    if p.row["task"] == "widgets":
-        row["listed"] = [asdict(element) for element in p.listed]
-    return row
-
-
 def run(
     name: str,
     data: Path,
-    limit: int | None,
-    target: Path | None,
-    force: bool,
-    json_output: bool,
-    by: str | None = None,
+    wanted: Wanted,
     store: Store = NO_STORE,
-    options: Options | None = None,
     adapters: Path | None = None,
 ) -> None:
-    """The verb: print the summary and, where `target` is given, write every answer."""
-    rows = read_tasks(data)[:limit]
-    if by and not any(by in row for row in rows):
-        fields = sorted({key for row in rows for key in row})
-        raise UserError(f"no row of {data} has the field {by!r}: {', '.join(fields)}")
-    if target:
-        output_file(target, force)
+    """The verb: print the summary, and write what files are asked for. Everything
+    that can be wrong with them is found before weights load."""
+    corpus = tasks_of(data, wanted.format, wanted.split)
+    rows = corpus[: wanted.limit]
+    for by in wanted.by:
+        if not can_slice(rows, by):
+            fields = sorted({key for row in rows for key in row} | {"size"})
+            raise UserError(
+                f"no row of {data} has the field {by!r}: {', '.join(fields)}"
+            )
+    captions = sum(row["task"] in CAPTIONS for row in corpus)
+    if captions == 1:
+        print(
+            "warning: CIDEr weighs words by how many rows have them: of one it is 0",
+            file=sys.stderr,
+        )
+    others = None
+    if wanted.against:
+        others = compare.paired(rows, read_predictions(wanted.against), wanted.against)
+    if wanted.html:
+        output_file(wanted.html, wanted.force)
+    target = None
+    if wanted.predictions:
+        head = header(find_model(name), adapters, rows, corpus, wanted.options)
+        target = Run(wanted.predictions, head, wanted.force, wanted.resume)
+    elif wanted.resume:
+        raise UserError("--resume goes on with a file; give --predictions too")
     model, processor = load(name, adapter_path=adapters)
     processor.memory.store = store
-    done = []
-    for prediction in predictions(model, processor, rows, options=options):
-        done.append(prediction)
-        if len(done) % 50 == 0 or len(done) == len(rows):
-            print(f"{len(done)}/{len(rows)} tasks", file=sys.stderr)
+    done = _answered(model, processor, rows, corpus, wanted.options, target)
+    found = summary(name, done, wanted.by)
+    if others is not None:
+        found["against"] = compare.differences(done, others)
+    if wanted.html:
+        parts = sliced(done, wanted.by[0]) if wanted.by else {"": done}
+        report.write(wanted.html, found, parts, wanted.failures)
+    _print(found, wanted)
+
+
+def _answered(
+    model: MM15,
+    processor: Processor,
+    rows: Sequence[Row],
+    corpus: Sequence[Row],
+    options: Options,
+    target: Run | None,
+) -> list[Prediction]:
+    """All answers; those that a stopped run had are not asked for again."""
+    groups = ordered(rows)
+    done = target.done(groups) if target else []
+    if done:
+        print(f"resuming after {len(done)} of {len(rows)} tasks", file=sys.stderr)
+    rest = [row for group in groups for row in group][len(done) :]
+    with ExitStack() as stack:
+        file = stack.enter_context(target.open(done)) if target else None
+        progress = stack.enter_context(Progress(len(rows), len(done)))
+        group: list[Prediction] = []
+        wanted = iter(len(pictured) for pictured in ordered(rest))
+        size = next(wanted, 0)
+        for p in predictions(model, processor, rest, False, options, corpus):
+            group.append(p)
+            if len(group) < size:
+                continue
+            done += group
+            if target and file:
+                target.add(file, group)
+            progress.add(len(group))
+            group, size = [], next(wanted, 0)
     if target:
-        write_lines(
-            target, [json.dumps(prediction_row(p), ensure_ascii=False) for p in done]
-        )
-    report = summary(name, done, by)
-    if json_output:
-        print(json.dumps(report, indent=2))
+        target.finish(done)
+    return done
+
+
+def _print(found: dict[str, Any], wanted: Wanted) -> None:
+    if wanted.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    print(table(report["metrics"]))
-    if "element_types" in report:
-        print(f"\nwidgets by element type\n{table(report['element_types'])}")
-    for value, metrics in report.get("slices", {}).items():
-        print(f"\n{by} {value}\n{table(metrics)}")
+    print(tables(found))
+    if "against" in found:
+        print(f"\n{compare.text(found['against'], str(wanted.against))}")
+
+
+class Progress:
+    """How far a run is and how long it will take, on stderr: a bar in a terminal, else
+    a line for every fifty tasks."""
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self._total = total
+        self._before = self._done = done
+        self._begin = time.perf_counter()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> "Progress":
+        if sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            self._bar = progress.Progress(
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TimeElapsedColumn(),
+                progress.TextColumn("left"),
+                progress.TimeRemainingColumn(elapsed_when_finished=False),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task("", total=self._total, completed=self._done)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def add(self, number: int) -> None:
+        last, self._done = self._done, self._done + number
+        if self._bar:
+            self._bar.update(self._task, completed=self._done)
+        elif self._done == self._total or last // LINE_EVERY < self._done // LINE_EVERY:
+            each = (time.perf_counter() - self._begin) / (self._done - self._before)
+            left = left_text(each * (self._total - self._done))
+            line = f"{self._done}/{self._total} tasks · {each:.2f} s each · {left} left"
+            print(line, file=sys.stderr)
+
+
+def left_text(seconds: float) -> str:
+    """`1 h 02 min`, `3 min 05 s`: as `train` says it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

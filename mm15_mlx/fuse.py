@@ -1,4 +1,5 @@
-"""`mm15-mlx fuse`: a model folder with the adapters in its weights.
+"""`mm15-mlx fuse`: a model folder with the adapters in its weights; or adapters as
+PEFT or mlx-lm have them.
 
 What this file is: reading both, joining them, and writing a folder that needs no
 adapters any more. A quantised layer is quantised again in its own way, unless
@@ -7,16 +8,32 @@ adapters any more. A quantised layer is quantised again in its own way, unless
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
+import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from mm15_mlx import __version__
 from mm15_mlx.checkpoint import CARD, WeightsError, other_files
 from mm15_mlx.load import DEFAULT_MODEL, find_model
-from mm15_mlx.lora import ADAPTER_CONFIG, fuse, load_adapters, read_tuning
-from mm15_mlx.weights import load_model, save_model
+from mm15_mlx.lora import (
+    ADAPTER_CONFIG,
+    ADAPTERS,
+    adapter_config,
+    fuse,
+    load_adapters,
+    read_tuning,
+)
+from mm15_mlx.peft_adapters import (
+    PEFT_WEIGHTS,
+    for_mlx_lm,
+    for_peft,
+    is_peft,
+    ours_of_mlx_lm,
+)
+from mm15_mlx.weights import load_model, save_model, to_disk
 
 
 def run(
@@ -27,6 +44,11 @@ def run(
     name: the model; the one that the adapters were trained on unless told.
     """
     read_tuning(adapters)
+    if name is None and is_peft(adapters):
+        raise WeightsError(
+            f"{adapters} is PEFT's and does not say which model folder it belongs to; "
+            "give --model"
+        )
     name = name or trained_on(adapters)
     folder = find_model(name)
     if target.exists() and not force:
@@ -55,6 +77,52 @@ def run(
         f"applied {applied} modules, {fused} of them fused; wrote {target}",
         file=sys.stderr,
     )
+
+
+def export(adapters: Path, target: Path, layout: str, force: bool) -> None:
+    """Write adapters of `train` as a folder of PEFT's (`peft`) or mlx-lm's (`mlx-lm`).
+
+    No weights of the model are read. Raises WeightsError for what has no place there.
+    """
+    if is_peft(adapters):
+        raise WeightsError(f"{adapters} is PEFT's own already; copy the folder")
+    tuning = read_tuning(adapters)
+    if target.exists() and not force:
+        raise WeightsError(f"{target} exists; choose another name or give --force")
+    if target.exists() and not (target / ADAPTER_CONFIG).is_file():
+        raise WeightsError(
+            f"{target} is no adapter folder, so it is not replaced; choose another name"
+        )
+    tensors = mx.load(str(adapters / ADAPTERS))
+    tensors = {ours_of_mlx_lm(n): x for n, x in tensors.items()}
+    if layout == "peft":
+        if tuning.fine_tune_type == "full":
+            raise WeightsError(
+                f"{adapters} was trained in full and holds no adapters; fuse it instead"
+            )
+        scale = tuning.lora_parameters.scale
+        dora = tuning.fine_tune_type == "dora"
+        made, config = for_peft(tensors, scale, dora, trained_on(adapters))
+    else:
+        made, config = for_mlx_lm(tensors, adapter_config(tuning, {}))
+    file = PEFT_WEIGHTS if layout == "peft" else ADAPTERS
+    metadata = {"format": "pt" if layout == "peft" else "mlx"}
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        mx.save_safetensors(str(partial / file), made, metadata)
+        text = json.dumps(config, indent=2, ensure_ascii=False)
+        (partial / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
+        for path in (*partial.iterdir(), partial):
+            to_disk(path)
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+    except OSError as e:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise WeightsError(f"{target} cannot be written: {e.strerror}") from e
+    print(f"wrote {len(made)} tensors to {target}", file=sys.stderr)
 
 
 def trained_on(adapters: Path) -> str:

@@ -8,17 +8,25 @@ same picture encodes nothing and reads only its own words.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
 
+from mm15_mlx.decoder import KVCache
 from mm15_mlx.decoding import Options, kind, make_sampler, prefill, step
 from mm15_mlx.grounding import Box, Point, asked_label, parse_answer
 from mm15_mlx.images import ImageLike
 from mm15_mlx.mm15 import MM15
-from mm15_mlx.processor import Prepared, Processor, Prompt, TiledPicture
-from mm15_mlx.prompt import WHOLE, AnswerDecoder, reach
+from mm15_mlx.processor import (
+    Message,
+    Prepared,
+    Processor,
+    Prompt,
+    TiledPicture,
+    Video,
+)
+from mm15_mlx.prompt import PICTURE, VIDEO, WHOLE, AnswerDecoder, reach
 
 VIEWS_AT_ONCE = 4
 
@@ -64,6 +72,7 @@ class Result:
     peak_memory: int = 0  # bytes
     tokens: list[int] = field(default_factory=list)
     subject: int = 0  # which of `images` the question is about
+    videos: list[Video] = field(default_factory=list)
 
     @property
     def image_tokens(self) -> int:
@@ -114,6 +123,70 @@ def content_keys(prepared: Prepared, image_id: int) -> list[int]:
     return [next(rest) if i == image_id else i for i in prepared.ids]
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What many prompts begin with, examples say, read once for one model.
+
+    `messages` stand before every prompt; `keys` are theirs (see `content_keys`), and
+    `cache` holds exactly those. It is copied, never handed over, so that prompts which
+    differ from there on all find it.
+    """
+
+    messages: list[Message]
+    images: list[TiledPicture]
+    keys: list[int]
+    cache: list[KVCache]
+
+    def shared(self, keys: list[int]) -> int:
+        """How many of `keys` it holds; never the last, whose logits are needed."""
+        same = 0
+        for a, b in zip(self.keys, keys[:-1], strict=False):
+            if a != b:
+                break
+            same += 1
+        return same
+
+    def copy(self, tokens: int) -> list[KVCache]:
+        """Caches of the first `tokens`, to be written on."""
+        copies = []
+        for layer in self.cache:
+            keys, values = layer.keys_and_values()
+            copies.append(KVCache())
+            copies[-1].state = keys[..., :tokens, :], values[..., :tokens, :], tokens
+        return copies
+
+
+def read_beginning(
+    model: MM15, processor: Processor, messages: Sequence[Message], options: Options
+) -> Beginning:
+    """Encode the pictures of `messages` and read them, for `answer_together` and
+    `decode`. Raises UserError for what cannot be asked."""
+    processor.memory.serve(model)
+    prepared = processor.prepare(messages)
+    cache = model.make_cache()
+    embeddings = embed_prompt(model, processor, prepared, 0, Timings())
+    prefill(model, prepared.ids, embeddings, cache, replace(options, kv_bits=None))
+    mx.eval([c.state for c in cache])
+    keys = content_keys(prepared, processor.encoder.image_id)
+    return Beginning(list(messages), prepared.images, keys, cache)
+
+
+def resume(
+    model: MM15,
+    processor: Processor,
+    keys: list[int],
+    made: object,
+    beginning: Beginning | None,
+) -> tuple[list[Any], int]:
+    """A KV cache and how many of `keys` it holds: the last conversation's, or a copy
+    of the beginning's where that holds more. A quantised one (`made`) has no copies."""
+    cache, known = processor.memory.resume(keys, model.make_cache, made)
+    if beginning and made is None and beginning.shared(keys) > known:
+        known = beginning.shared(keys)
+        return beginning.copy(known), known
+    return cache, known
+
+
 def stream_generate(
     model: MM15,
     processor: Processor,
@@ -127,7 +200,11 @@ def stream_generate(
 
 
 def decode(
-    model: MM15, processor: Processor, prepared: Prepared, options: Options
+    model: MM15,
+    processor: Processor,
+    prepared: Prepared,
+    options: Options,
+    beginning: Beginning | None = None,
 ) -> Iterator[GenerationResponse]:
     """The answer to a prepared prompt."""
     start = time.perf_counter()
@@ -139,7 +216,7 @@ def decode(
     memory.serve(model)
     keys = content_keys(prepared, processor.encoder.image_id)
     made = kind(model, options)
-    cache, known = memory.resume(keys, model.make_cache, made)
+    cache, known = resume(model, processor, keys, made, beginning)
     embeddings = embed_prompt(model, processor, prepared, known, timings)
     begin = time.perf_counter()
     logits = prefill(model, prepared.ids[known:], embeddings, cache, options)
@@ -216,23 +293,23 @@ def _visual_tokens(
     store = processor.memory.store
     features = store.load(model, picture.key, picture.tokens)
     if features is None:
-        encoded = _encode(model, processor.pixels(picture))
+        encoded = _encode(model, processor.groups(picture, VIEWS_AT_ONCE))
         features = model.pack(encoded, picture.packing)
         store.save(model, picture.key, features)
     return features
 
 
-def _encode(model: MM15, pixels: mx.array) -> mx.array:
+def _encode(model: MM15, groups: Iterator[mx.array]) -> mx.array:
     """Visual tokens (V, Q, D) of views (V, S, S, 3), a few views at a time.
 
     Where attention has no fused kernel its scores are whole: 340 MB for one view of
     ViT-H at 672 px.
     """
-    groups = []
-    for start in range(0, pixels.shape[0], VIEWS_AT_ONCE):
-        groups.append(model.encode_image(pixels[start : start + VIEWS_AT_ONCE]))
-        mx.eval(groups[-1])
-    return mx.concatenate(groups)
+    encoded = []
+    for views in groups:
+        encoded.append(model.encode_image(views))
+        mx.eval(encoded[-1])
+    return mx.concatenate(encoded)
 
 
 def generate(
@@ -262,6 +339,7 @@ def collect(
     if last is None or last.finish_reason is None:
         raise ValueError("the stream ended before the answer did")
     asked = prompt if isinstance(prompt, str) else _last_words(prompt)
+    asked = asked.replace(PICTURE, "").replace(VIDEO, "")
     boxes, points = parse_answer(
         text,
         prepared.sizes,
@@ -272,7 +350,7 @@ def collect(
     return Result(
         text, boxes, points, prepared.images, last.finish_reason, last.prompt_tokens,
         last.generation_tokens, last.timings, round(last.peak_memory * 1e9), tokens,
-        prepared.subject,
+        prepared.subject, prepared.videos,
     )  # fmt: skip
 
 

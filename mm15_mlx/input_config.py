@@ -69,6 +69,9 @@ class TilingConfig:
     # rounds); spatial_unpad_floor = the same as LLaVA's own code rounds.
     merge: str = "flat"
     max_split_images: int = 2  # "fewer than three images" are split
+    # With examples before the question, only so many pictures, the last ones, are split
+    # (MM1's mixed resolution). Their number is not published: our choice.
+    split_last: int = 1
     grid_rule: str = "mm15"  # mm15 = Eq. 1 | anyres = LLaVA's select_best_resolution
     resample: str = "bicubic"  # bicubic | lanczos (Idefics3) | bilinear
     pad_color: tuple[int, int, int] = (0, 0, 0)  # not published: our choice
@@ -91,6 +94,10 @@ class TilingConfig:
             raise ConfigError(
                 f"tiling.n_min {self.n_min} and n_max {self.n_max} must hold "
                 "1 <= n_min <= n_max"
+            )
+        if self.split_last < 0:
+            raise ConfigError(
+                f"tiling.split_last is {self.split_last}; it must be 0 (none) or more"
             )
         if self.policy == "longest_edge" and not 1 <= self.longest_edge <= 4096:
             raise ConfigError(
@@ -155,10 +162,16 @@ class PromptConfig:
     row_end: str = ""  # between rows of tiles, and between tiles and overview
     overview_text: str = "({k}, 0, 0)"
     whole_text: str = ""
+    # Of a video, if nobody says. MM1.5-Video: 24, each one view of num_visual_tokens.
+    video_frames: int = 24
 
     def __post_init__(self) -> None:
         _check_fields("prompt.tile_text", self.tile_text, "k i j", optional=True)
         _check_fields("prompt.overview_text", self.overview_text, "k", optional=True)
+        if self.video_frames < 1:
+            raise ConfigError(
+                f"prompt.video_frames is {self.video_frames}; it must be at least 1"
+            )
         if not self.stop:
             raise ConfigError(
                 "prompt.stop is empty; name the token that ends an answer"

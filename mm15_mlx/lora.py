@@ -2,7 +2,8 @@
 
 What this file is: LoRA and DoRA layers put into the decoder (on a quantised base that
 is QLoRA), whole parts set free, and `adapters.safetensors` + `adapter_config.json`
-written, read strictly, and fused. What it is not: training itself (trainer.py).
+written, read strictly, and fused. What it is not: training itself (trainer.py), or the
+names of PEFT and mlx-lm (peft_adapters.py).
 
 The decoder is adapted, or trained in full; connector and encoder, where they train, do
 so in full, and their tensors lie in the adapter file under their own names.
@@ -22,6 +23,13 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from mm15_mlx.checkpoint import FLOATS, WeightsError, listed, read_header
 from mm15_mlx.config import UserError
 from mm15_mlx.mm15 import MM15
+from mm15_mlx.peft_adapters import (
+    apply_peft,
+    is_peft,
+    our_key,
+    ours_of_mlx_lm,
+    read_peft_config,
+)
 
 ADAPTERS = "adapters.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -180,14 +188,20 @@ def adapter_config(tuning: Tuning, rest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_tuning(folder: Path) -> Tuning:
-    """What `adapter_config.json` of an adapter folder says; raises WeightsError."""
+    """What `adapter_config.json` of an adapter folder says; raises WeightsError. Of a
+    PEFT folder that is its kind and rank: `load_adapters` looks at the tensors."""
     path = folder / ADAPTER_CONFIG
     if not folder.is_dir():
         raise WeightsError(f"--adapter-path {folder} is no folder; name one of `train`")
+    if is_peft(folder):
+        found = read_peft_config(folder)
+        kind = "dora" if found.get("use_dora") else "lora"
+        return Tuning(kind, lora_parameters=LoraParameters(found["r"]))
     for name in (ADAPTER_CONFIG, ADAPTERS):
         if not (folder / name).is_file():
             raise WeightsError(
-                f"{folder} has no {name}; give a folder that `train` or mlx-lm wrote"
+                f"{folder} has no {name}; give a folder that `train`, mlx-lm or PEFT "
+                "wrote"
             )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -201,7 +215,7 @@ def read_tuning(folder: Path) -> Tuning:
                 given["rank"],
                 given["scale"],
                 given.get("dropout", 0.0),
-                None if keys is None else tuple(keys),
+                None if keys is None else tuple(our_key(k) for k in keys),
             )
         parts = tuple(data.get("trained_parts", ("decoder",)))
         return Tuning(kind, layers, parameters, parts)
@@ -216,8 +230,11 @@ def load_adapters(model: MM15, folder: Path) -> int:
     changes. Raises WeightsError, listing them, where tensors are missing, unknown or of
     another shape: none of them may be left out in silence."""
     tuning = read_tuning(folder)
+    if is_peft(folder):
+        return apply_peft(model, folder)
     path = folder / ADAPTERS
-    stored, _ = read_header(path)
+    read, _ = read_header(path)
+    stored = {ours_of_mlx_lm(name): s for name, s in read.items()}
     make_trainable(model, tuning)
     expected = trained_tensors(model)
     problems = [f"{name}: unknown" for name in stored if name not in expected]
@@ -235,7 +252,7 @@ def load_adapters(model: MM15, folder: Path) -> int:
             f"the adapters in {folder} do not fit this model; give the model that they "
             f"were trained on:{listed(problems)}"
         )
-    put(model, mx.load(str(path)))
+    put(model, {ours_of_mlx_lm(n): x for n, x in mx.load(str(path)).items()})
     model.freeze()
     model.eval()
     return len({name.rpartition(".")[0] for name in stored})

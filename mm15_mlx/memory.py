@@ -118,11 +118,12 @@ class Memory:
         for kept in reversed(self._conversations):
             if kept.kind == kind and all(c.is_trimmable() for c in kept.cache):
                 shared = kept.shared(keys[:-1])
-                if shared > same:
+                # Handing over ends that conversation. It is not worth that where more
+                # is cut off than shared: two pictures have the words before them in
+                # common.
+                if shared > same and 2 * shared >= len(kept.keys):
                     best, same = kept, shared
-        # Handing over ends the other conversation. It is not worth that where more is
-        # cut off than shared: two pictures have the words before them in common.
-        if best is None or 2 * same < len(best.keys):
+        if best is None:
             return make_cache(), 0
         self._conversations.remove(best)
         for c in best.cache:

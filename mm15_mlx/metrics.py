@@ -2,13 +2,15 @@
 
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from mm15_mlx.outputs import write_lines
+from mm15_mlx.summaries import COUNTS
 
 METRICS = "metrics.jsonl"
 CURVE = "loss.png"
@@ -27,7 +29,11 @@ class Metrics:
         self.path = folder / METRICS
         self.rows: list[Row] = []
         if step and self.path.is_file():
-            self.rows = [r for r in read_metrics(self.path) if r["step"] <= step]
+            self.rows = [
+                r
+                for r in read_metrics(self.path)
+                if r["step"] <= step and "finish_reason" not in r
+            ]
         folder.mkdir(parents=True, exist_ok=True)
         if self.rows:
             write_lines(self.path, [json.dumps(r) for r in self.rows])
@@ -56,6 +62,9 @@ def progress_line(row: Row, iters: int) -> str:
     """A row of metrics as one short line."""
     if "valid_loss" in row:
         return f"step {row['step']}/{iters} · validation loss {row['valid_loss']:.4f}"
+    if "tasks" in row:
+        shown = (f"{name} {value:.3f}" for name, value in task_values(row))
+        return f"step {row['step']}/{iters} · {' · '.join(shown)}"
     minutes, seconds = divmod(row["eta_s"], 60)
     hours, minutes = divmod(minutes, 60)
     rest = f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
@@ -65,6 +74,61 @@ def progress_line(row: Row, iters: int) -> str:
         f"{row['seconds_per_step']:.2f} s a step · {rest} left · "
         f"{row['peak_memory_bytes'] / 1e6:.0f} MB"
     )
+
+
+def task_values(row: Row) -> Iterator[tuple[str, float]]:
+    """`TASK.METRIC` and value of a row of `--eval-data`."""
+    for task, means in row["tasks"].items():
+        for metric, value in means.items():
+            if metric not in COUNTS:
+                yield f"{task}.{metric}", value
+
+
+class Shown:
+    """What people see on stderr: lines; in a terminal a bar moves below them, which has
+    the latest loss instead of a line for each."""
+
+    def __init__(self, iters: int, step: int) -> None:
+        """step: where the run begins."""
+        self._iters = iters
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            self._bar = progress.Progress(
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TextColumn("{task.description}"),
+                progress.TimeElapsedColumn(),
+                progress.TextColumn("left"),
+                progress.TimeRemainingColumn(elapsed_when_finished=False),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task("", total=iters, completed=step)
+
+    def __enter__(self) -> "Shown":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def seen(self, step: int) -> None:
+        if self._bar:
+            self._bar.update(self._task, completed=step)
+
+    def add(self, row: Row) -> None:
+        line = progress_line(row, self._iters)
+        if self._bar and "loss" in row:
+            said = f"loss {row['loss']:.4f} · {row['tokens_per_s']:.0f} tokens/s"
+            self._bar.update(self._task, description=said)
+        elif self._bar:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
 
 
 def write_curve(rows: Sequence[Row], target: Path) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mm15_mlx.dataset import marked, read_split
+from mm15_mlx.dataset import marked, opened, read_split
 from mm15_mlx.grounding import Box, Point, draw
-from mm15_mlx.images import load_picture
+from mm15_mlx.hub_rows import is_table
 from mm15_mlx.load import find_model, load_processor
 from mm15_mlx.training_rows import SPLITS, DataError, Row, split_file
 
@@ -34,7 +34,8 @@ def run(
         raise DataError(f"--out {out}: the folder {out.parent} does not exist")
     if out.exists() and not force:
         raise DataError(f"{out} exists; give --force to overwrite it")
-    if not folder.is_dir() or split_file(folder, split) is None:
+    tables = is_table(folder)
+    if not tables and (not folder.is_dir() or split_file(folder, split) is None):
         raise DataError(f"{folder} has no {split}.jsonl; write one")
     read = read_split(folder, split, load_processor(find_model(model)))
     if not read.rows:
@@ -77,7 +78,7 @@ def cell(row: Row) -> Image.Image:
     pictures = []
     for k, path in enumerate(row.images):
         drawn = draw(
-            load_picture(path).image,
+            opened(path).image,
             [b for b in boxes if b.image == k],
             [p for p in points if p.image == k],
         )

@@ -1,12 +1,16 @@
-"""Questions and pictures → what the model is called with.
+"""Questions, pictures and videos → what the model is called with.
 
-Pictures may be paths, PIL images or uint8 arrays; a prompt is a string or a list of
-`{"role", "content"}` whose content is a string or parts `{"type": "text" | "image"}`.
+Pictures may be paths, PIL images or uint8 arrays; a prompt is a string, in which
+`<image>` may say where each picture stands, or a list of `{"role", "content"}` whose
+content is a string or parts `{"type": "text" | "image" | "video"}`.
+
+A video is what MM1.5-Video makes of it: frames as pictures, one view each, none split.
+The paper names no text between frames, so there is none.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,9 +23,17 @@ from mm15_mlx.config import ModelConfig
 from mm15_mlx.grounding import split_regions
 from mm15_mlx.images import ImageLike, Picture, load_picture
 from mm15_mlx.memory import Memory
-from mm15_mlx.prompt import Content, ImageSlot, PromptEncoder, PromptError, Turn
+from mm15_mlx.prompt import (
+    Content,
+    ImageSlot,
+    PromptEncoder,
+    PromptError,
+    Turn,
+    interleaved,
+)
 from mm15_mlx.tiling import NEWLINE, Tiling, cut, plan
 from mm15_mlx.tokenizer import Tokenizer
+from mm15_mlx.video import Clip, read_clip
 
 Message = dict[str, Any]
 Prompt = str | Sequence[Message]
@@ -29,15 +41,16 @@ Prompt = str | Sequence[Message]
 
 @dataclass(frozen=True)
 class TiledPicture:
-    """A picture with its tiling; its views are cut when they are first needed."""
+    """A picture with its tiling. Its views are cut when they are needed, and not kept:
+    of many pictures only those of one are in memory at a time."""
 
     picture: Picture
     tiling: Tiling
     config: ModelConfig
 
-    @cached_property
+    @property
     def views(self) -> np.ndarray:
-        """uint8 (V, S, S, 3)."""
+        """uint8 (V, S, S, 3), cut anew."""
         return cut(self.picture.image, self.tiling, self.config.tiling)
 
     @cached_property
@@ -61,8 +74,19 @@ class TiledPicture:
 
 
 @dataclass(frozen=True)
+class Video:
+    """Frames of a video among the pictures: `first` and as many as there are `times`,
+    in seconds from the file's start."""
+
+    path: str
+    duration: float  # seconds
+    times: list[float]
+    first: int
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """A conversation as ids, and its pictures.
+    """A conversation as ids, and its pictures, frames of videos among them.
 
     `subject`: which of them the last question is about, and so the boxes in its answer:
     the first of the last message that has any.
@@ -71,10 +95,21 @@ class Prepared:
     ids: list[int]
     images: list[TiledPicture]
     subject: int = 0
+    videos: list[Video] = field(default_factory=list)
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
         return [v.picture.size for v in self.images]
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The pictures of one part: one, or the frames of a video. `split` as in
+    `plan_picture`."""
+
+    pictures: list[Picture]
+    split: bool | None
+    clip: Clip | None = None
 
 
 class Processor:
@@ -108,36 +143,118 @@ class Processor:
 
     def prepare(self, prompt: Prompt, images: Sequence[ImageLike] = ()) -> Prepared:
         """Ids and tiled pictures; raises UserError for what cannot be asked."""
-        messages = _messages(prompt)
-        if isinstance(images, str | Path | Image.Image | Picture):
-            raise PromptError("images is one picture, not a list; put it in brackets")
-        sources = _sources(messages, images)
-        pictures = [load_picture(s) for s in sources]
-        tiling = self.config.tiling
-        tiled = [
-            TiledPicture(p, plan(*p.size, tiling, len(pictures)), self.config)
-            for p in pictures
+        messages = with_pictures(prompt, images)
+        shown = [
+            self._open(part)
+            for message in messages
+            for part in content_parts(message)
+            if part["type"] != "text"
         ]
-        turns, subject = self._turns(messages, [p.size for p in pictures])
+        count = sum(len(s.pictures) for s in shown)
+        tiled = [
+            TiledPicture(p, self.plan_picture(p, count, s.split), self.config)
+            for s in shown
+            for p in s.pictures
+        ]
+        turns, subject = self._turns(messages, shown)
         ids = self.encoder.encode(turns, [t.tiling for t in tiled])
-        limit = self.config.text_config.max_position_embeddings
-        if len(ids) >= limit:
-            visual = sum(t.tokens for t in tiled)
-            raise PromptError(
-                f"the prompt has {len(ids)} tokens, {visual} of them for pictures; the "
-                f"model's context is {limit}: use fewer pictures or a shorter text"
-            )
-        return Prepared(ids, tiled, subject)
+        videos, first = [], 0
+        for s in shown:
+            if s.clip:
+                clip = s.clip
+                videos.append(Video(clip.path, clip.duration, clip.times, first))
+            first += len(s.pictures)
+        prepared = Prepared(ids, tiled, subject, videos)
+        self._check_length(prepared)
+        return prepared
+
+    def plan_picture(
+        self, picture: Picture, count: int, split: bool | None = None
+    ) -> Tiling:
+        """The tiling of one of `count` pictures.
+
+        split: whether it is split whatever their number is; None: MM1.5's rule.
+        """
+        config = self.config.tiling
+        if split is not None:
+            count = 1 if split else config.max_split_images + 1
+        return plan(*picture.size, config, count)
+
+    def groups(self, picture: TiledPicture, size: int) -> Iterator[mx.array]:
+        """Normalised views (size, S, S, 3), float32, group by group; the last group may
+        be smaller."""
+        views = picture.views
+        for start in range(0, len(views), size):
+            yield self._normalised(views[start : start + size])
 
     def pixels(self, picture: TiledPicture) -> mx.array:
         """Normalised views (V, S, S, 3), float32."""
+        return self._normalised(picture.views)
+
+    def _normalised(self, views: np.ndarray) -> mx.array:
         vision = self.config.vision_config
-        x = picture.views.astype(np.float32) / 255
+        x = views.astype(np.float32) / 255
         x = (x - np.float32(vision.image_mean)) / np.float32(vision.image_std)
         return mx.array(x)
 
+    def _open(self, part: dict[str, Any]) -> _Shown:
+        if part["type"] == "image":
+            return _Shown([load_picture(part["image"])], part.get("split"))
+        clip = self.open_video(
+            part["video"], part.get("frames"), part.get("start"), part.get("end")
+        )
+        return _Shown(clip.frames, False, clip)
+
+    def open_video(
+        self,
+        source: str | Path | Clip,
+        frames: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> Clip:
+        """`frames` of a video, or as many as the model's configuration says, from
+        between `start` and `end`, in seconds. A Clip stays what it is. Raises
+        UserError; for more frames than the context holds, before anything is read.
+        """
+        if isinstance(source, Clip):
+            return source
+        wanted = self.config.prompt.video_frames if frames is None else frames
+        if wanted < 1:
+            raise PromptError(f"frames is {wanted}; it must be at least 1")
+        each = self.config.connector_config.num_visual_tokens
+        limit = self.config.text_config.max_position_embeddings
+        most = (limit - 1) // each
+        if wanted > most:
+            raise PromptError(
+                f"{wanted} video frames of {each} tokens are {wanted * each} tokens; "
+                f"the model's context is {limit}: ask for fewer, at most {most} "
+                "(--frames)"
+            )
+        return read_clip(source, wanted, start, end)
+
+    def _check_length(self, prepared: Prepared) -> None:
+        length = len(prepared.ids)
+        limit = self.config.text_config.max_position_embeddings
+        if length < limit:
+            return
+        visual = sum(t.tokens for t in prepared.images)
+        frames = sum(len(v.times) for v in prepared.videos)
+        pictures = len(prepared.images) - frames
+        named = [
+            f"{n} {what}{'s' * (n > 1)}"
+            for n, what in ((pictures, "picture"), (frames, "video frame"))
+            if n
+        ]
+        less = ["fewer frames (--frames)"] * bool(frames)
+        less += ["fewer pictures"] * bool(pictures) + ["a shorter text"]
+        share = f", {visual} of them for {' and '.join(named)}" if named else ""
+        raise PromptError(
+            f"the prompt has {length} tokens{share}; the model's context is {limit}: "
+            f"use {' or '.join(less)}"
+        )
+
     def _turns(
-        self, messages: list[Message], sizes: list[tuple[int, int]]
+        self, messages: list[Message], shown: list[_Shown]
     ) -> tuple[list[Turn], int]:
         """The turns, and the picture that the last of them is about.
 
@@ -145,43 +262,28 @@ class Processor:
         last message before it that has any.
         """
         coordinates = self.config.coordinates
+        sizes = [p.size for s in shown for p in s.pictures]
         turns: list[Turn] = []
         index = subject = 0
+        rest = iter(shown)
         for message in messages:
             content: Content = []
-            parts = _parts(message)
-            if any(p["type"] == "image" for p in parts):
+            parts = content_parts(message)
+            if any(p["type"] != "text" for p in parts):
                 subject = index
             for part in parts:
-                if part["type"] == "image":
-                    content.append(ImageSlot(index))
-                    index += 1
-                else:
+                if part["type"] == "text":
                     content += split_regions(part["text"], sizes, coordinates, subject)
+                    continue
+                end = index + len(next(rest).pictures)
+                content += [ImageSlot(k) for k in range(index, end)]
+                index = end
             turns.append(Turn(message["role"], content))
-        if index == 0 and sizes:  # no placeholders: pictures come first
-            first = next((t for t in turns if t.role == "user"), None)
-            if first is None:
-                raise PromptError("pictures need a message of the role user")
-            first.content[:0] = [ImageSlot(k) for k in range(len(sizes))]
         return turns, subject
 
 
-def _messages(prompt: Prompt) -> list[Message]:
-    if isinstance(prompt, str):
-        if not prompt.strip():
-            raise PromptError("the prompt is empty; ask something")
-        return [{"role": "user", "content": prompt}]
-    messages = list(prompt)
-    if not messages:
-        raise PromptError("the conversation is empty; give at least one message")
-    for m in messages:
-        if not isinstance(m, dict) or "role" not in m or "content" not in m:
-            raise PromptError(f"{m!r} is not a message: it needs role and content")
-    return messages
-
-
-def _parts(message: Message) -> list[dict[str, Any]]:
+def content_parts(message: Message) -> list[dict[str, Any]]:
+    """What a message holds, part by part, checked; raises PromptError."""
     content = message["content"]
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
@@ -189,31 +291,55 @@ def _parts(message: Message) -> list[dict[str, Any]]:
         raise PromptError(f"{content!r} is not the content of a message: text or parts")
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "video":
-            raise PromptError("this version reads no video; give frames as images")
-        if kind not in ("text", "image"):
+        if kind not in ("text", "image", "video"):
             raise PromptError(
-                f"{part!r} is not a content part: type must be text or image"
+                f"{part!r} is not a content part: type must be text, image or video"
             )
         if kind == "text" and not isinstance(part.get("text"), str):
             raise PromptError(f"{part!r} is a text part without its text")
+        if kind == "video" and "video" not in part:
+            raise PromptError(f"{part!r} is a video part without its video: a path")
     return list(content)
 
 
-def _sources(messages: list[Message], images: Sequence[ImageLike]) -> list[ImageLike]:
-    """The pictures in the order of their placeholders.
+def with_pictures(prompt: Prompt, images: Sequence[ImageLike] = ()) -> list[Message]:
+    """A prompt as messages in which every picture stands in its place.
 
-    A part may name its own, `{"type": "image", "image": "a.png"}`; the others take
-    theirs from `images`. Without any part, `images` are all there is.
+    In a string, `<image>` is the place of one. In messages, a part may name its own
+    picture, `{"type": "image", "image": "a.png"}`; the others take theirs from
+    `images`. Without any place, pictures begin the first question. Raises PromptError.
     """
-    parts = [p for m in messages for p in _parts(m) if p["type"] == "image"]
-    if not parts:
-        return list(images)
-    unnamed = sum("image" not in p for p in parts)
-    if unnamed != len(images):
+    if isinstance(images, str | Path | Image.Image | Picture):
+        raise PromptError("images is one picture, not a list; put it in brackets")
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise PromptError("the prompt is empty; ask something")
+        return [{"role": "user", "content": interleaved(prompt, images)}]
+    messages = list(prompt)
+    if not messages:
+        raise PromptError("the conversation is empty; give at least one message")
+    for m in messages:
+        if not isinstance(m, dict) or "role" not in m or "content" not in m:
+            raise PromptError(f"{m!r} is not a message: it needs role and content")
+    found = [content_parts(m) for m in messages]
+    places = [p for parts in found for p in parts if p["type"] == "image"]
+    unnamed = sum("image" not in p for p in places)
+    if places and unnamed != len(images):
         raise PromptError(
             f"the conversation has {unnamed} image placeholders "
             f"for {len(images)} pictures"
         )
     rest = iter(images)
-    return [p["image"] if "image" in p else next(rest) for p in parts]
+    if not places and images:
+        users = [k for k, m in enumerate(messages) if m["role"] == "user"]
+        if not users:
+            raise PromptError("pictures need a message of the role user")
+        found[users[0]][:0] = [{"type": "image"} for _ in images]
+    return [
+        {**m, "content": [
+            {**p, "image": next(rest)} if p["type"] == "image" and "image" not in p
+            else p
+            for p in parts
+        ]}
+        for m, parts in zip(messages, found, strict=True)
+    ]  # fmt: skip

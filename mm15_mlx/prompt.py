@@ -4,8 +4,10 @@ A conversation is first a list of *pieces* (text, special tokens, images, region
 then ids. Nothing of MM1.5's own text format is published; `PromptConfig` holds ours.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mm15_mlx.config import (
     CoordinateConfig,
@@ -65,6 +67,46 @@ class Turn:
 
     role: str
     content: Content
+
+
+PICTURE, VIDEO = "<image>", "<video>"  # in a user's text; LLaVA's names
+
+
+def interleaved(
+    text: str, images: Sequence[Any], videos: Sequence[Any] = ()
+) -> list[dict[str, Any]]:
+    """A user's text as content parts; each `<image>` is the place of the next picture.
+
+    Without any, pictures come first, in their order. So with `<video>`, which is mere
+    text where there is no video. As in training rows, line breaks beside a place are
+    left out. Raises PromptError where there are more or fewer places than pictures.
+    """
+    waiting = {
+        PICTURE: [{"type": "image", "image": i} for i in images],
+        VIDEO: [{"type": "video", "video": v} for v in videos],
+    }
+    parts: list[dict[str, Any]] = []
+    places = [PICTURE, *[VIDEO] * bool(videos)]
+    for place, what in zip(places, ("pictures", "videos"), strict=False):
+        found, given = text.count(place), len(waiting[place])
+        if found not in (0, given) or (found and not given):
+            raise PromptError(
+                f"the prompt has {found} placeholders {place} for {given} {what}; "
+                f"write one for each, or none: then {what} come first"
+            )
+        if not found:
+            parts += waiting[place]
+            waiting[place] = []
+    pieces = re.split("(" + "|".join(places) + ")", text)
+    for k, piece in enumerate(pieces):
+        if k % 2:
+            parts.append(waiting[piece].pop(0))
+            continue
+        piece = piece.lstrip("\n") if k else piece
+        piece = piece.rstrip("\n") if k < len(pieces) - 1 else piece
+        if piece:
+            parts.append({"type": "text", "text": piece})
+    return parts
 
 
 def indicators(

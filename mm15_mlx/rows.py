@@ -1,8 +1,8 @@
 """`generate --input`: many rows, one JSON document a line for each.
 
 Rows are `{"image" or "images", "prompt", "id"?, "max_tokens"?}`, pictures beside the
-file; those about the same pictures are answered together. All are checked before any
-weights load.
+file; `<image>` in a prompt is the place of one. Those about the same pictures are
+answered together. All are checked before any weights load.
 """
 
 import json
@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mm15_mlx.answers import Session, conversation, document
+from mm15_mlx.answers import Session, ask
 from mm15_mlx.batch import Question
 from mm15_mlx.config import UserError
-from mm15_mlx.images import load_picture
+from mm15_mlx.documents import document
+from mm15_mlx.generate import Beginning
+from mm15_mlx.images import Picture, load_picture
 from mm15_mlx.outputs import output_file, write_lines
 from mm15_mlx.processor import Message
+from mm15_mlx.shots import Shot, framed, pictures_split
 
 KEYS = ("image", "images", "prompt", "id", "max_tokens")
 Group = dict[tuple[str, ...], list[int]]
@@ -33,9 +36,20 @@ class Row:
     name: dict[str, Any]  # {"id": …} where the row has one
     max_tokens: int
 
-    def messages(self, system: str | None) -> list[Message]:
-        """The question; its pictures come first and are given apart."""
-        return conversation(self.prompt, [], [], system)
+
+@dataclass(frozen=True)
+class Frame:
+    """What stands before every row's question, and how many pictures are split: see
+    `shots.framed`."""
+
+    shots: Sequence[Shot] = ()
+    system: str | None = None
+    last: int | None = None
+
+    def around(
+        self, row: Row, pictures: Sequence[Picture]
+    ) -> tuple[list[Message], Message]:
+        return framed(self.shots, self.system, ask(row.prompt, pictures), self.last)
 
 
 def only(flags: dict[str, Any]) -> None:
@@ -101,29 +115,43 @@ def grouped(rows: Sequence[Row]) -> Group:
     return groups
 
 
-def check(session: Session, rows: Sequence[Row], system: str | None) -> None:
+def check(session: Session, rows: Sequence[Row], frame: Frame) -> None:
     """Open every picture and prepare every row; raises UserError with its line."""
     for images, numbers in grouped(rows).items():
         row = rows[numbers[0]]
         try:
             pictures = [load_picture(i) for i in images]
             for row in (rows[n] for n in numbers):
-                session.processor.prepare(row.messages(system), pictures)
+                before, question = frame.around(row, pictures)
+                session.processor.prepare([*before, question])
         except UserError as e:
             raise UserError(f"{row.where}: {e}") from e
 
 
 def answers(
-    session: Session, rows: Sequence[Row], system: str | None, scale: float | None
+    session: Session, rows: Sequence[Row], frame: Frame, scale: float | None
 ) -> Iterator[str]:
     """The rows' JSON documents in their order, each as soon as those before it are."""
     waiting: dict[int, str] = {}
     following = 0
+    beginnings: dict[int, Beginning] = {}  # by how many of their pictures are split
     for images, numbers in grouped(rows).items():
         pictures = [load_picture(i) for i in images]
         mine = [rows[n] for n in numbers]
-        questions = [Question(r.messages(system), r.max_tokens) for r in mine]
-        results = session.answer_together(questions, pictures)
+        made = [frame.around(r, pictures) for r in mine]
+        beginning = None
+        if frame.shots:  # read once, for the rows about other pictures too
+            before = made[0][0]
+            split = pictures_split(before)
+            if split not in beginnings:
+                beginnings[split] = session.beginning(before)
+            beginning = beginnings[split]
+            made = [([], asked) for _, asked in made]
+        questions = [
+            Question([*before, asked], r.max_tokens)
+            for (before, asked), r in zip(made, mine, strict=True)
+        ]
+        results = session.answer_together(questions, [], beginning)
         for number, row, result in zip(numbers, mine, results, strict=True):
             whole = row.name | document(result, session.name, scale)
             del whole["timings"], whole["peak_memory_bytes"]  # those of the group
@@ -137,7 +165,7 @@ def run(
     session: Session,
     path: Path,
     output: Path | None,
-    system: str | None,
+    frame: Frame,
     force: bool,
     scale: float | None,
 ) -> None:
@@ -145,9 +173,9 @@ def run(
     rows = read_rows(path, session.options.max_tokens)
     if output:
         output_file(output, force)
-    check(session, rows, system)
+    check(session, rows, frame)
     lines = []
-    for done, line in enumerate(answers(session, rows, system, scale), 1):
+    for done, line in enumerate(answers(session, rows, frame, scale), 1):
         if output:
             lines.append(line)
         else:

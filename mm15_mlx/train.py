@@ -1,25 +1,24 @@
 """`mm15-mlx train`: settings and data checked, then a run that can be stopped.
 
 What this file is: the steps in their order, and all that is said on stderr. What it is
-not: any of them; see dataset.py, mixture.py, lora.py, trainer.py, checkpointing.py.
+not: any of them; see train_data.py, lora.py, trainer.py, best.py, checkpointing.py.
 """
 
-import hashlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from mm15_mlx.batches import Batch, Batches, Pictures, collate
+from mm15_mlx.batches import Batches, Pictures
+from mm15_mlx.best import Tasks
 from mm15_mlx.checkpoint import FLOATS, listed, read_header
-from mm15_mlx.checkpointing import Checkpoints, Progress, check_same
-from mm15_mlx.dataset import Sample, Split, add_rows, read_split
+from mm15_mlx.checkpointing import BEST, Checkpoints, Progress, check_same
 from mm15_mlx.load import find_model, load_processor
 from mm15_mlx.lora import (
     ADAPTERS,
@@ -29,26 +28,24 @@ from mm15_mlx.lora import (
     put,
     trained_tensors,
 )
-from mm15_mlx.metrics import CURVE, Metrics, progress_line, write_curve
-from mm15_mlx.mixture import Category, Draws, draws_of, read_mixture, report_lines
+from mm15_mlx.metrics import CURVE, Metrics, Shown, write_curve
+from mm15_mlx.mixture import report_lines
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor
-from mm15_mlx.train_config import TrainConfig, TrainError, optimizer, settings
+from mm15_mlx.ranks import Ranks
+from mm15_mlx.reporters import check_reporters, open_reporters
+from mm15_mlx.train_config import (
+    VALID_LOSS,
+    TrainConfig,
+    TrainError,
+    optimizer,
+    settings,
+)
+from mm15_mlx.train_data import Data, described, read_data, valid_batches
 from mm15_mlx.trainer import Stop, Trainer, optimizer_like, recomputed
-from mm15_mlx.training_rows import DataError
 from mm15_mlx.weights import load_model
 
 STOPPED = 130
-
-
-@dataclass(frozen=True)
-class Data:
-    """Rows that are all good; `digest` is a hash of them and of their pictures."""
-
-    train: list[Sample]
-    valid: list[Sample]
-    draws: Draws
-    digest: str
 
 
 def run(
@@ -59,27 +56,92 @@ def run(
 ) -> tuple[dict[str, Any], int]:
     """Train as flags and file say; what came of it, and the exit status.
 
-    130 is a run that was stopped by SIGINT or SIGTERM and can go on. Raises UserError
-    before the first step for anything that is wrong with settings, model or data.
+    130 is a run that was stopped by SIGINT or SIGTERM and can go on. Of several
+    processes only the first writes and has something to report. Raises UserError before
+    the first step for anything that is wrong with settings, model or data.
     """
     begin = time.perf_counter()
     config = settings(flags, config_file)
     made = optimizer(config)
+    ranks = Ranks.join()
+    say = _say if ranks.first else _silent
+    check_processes(config, ranks)
     checkpoints = Checkpoints(Path(config.adapter_path))
-    check_target(checkpoints, resume, force)
+    ranks.told_by_first(lambda: check_reporters(config))
+    ranks.told_by_first(lambda: check_target(checkpoints, resume, force))
     folder = find_model(config.model)
     processor = load_processor(folder)
-    data = read_data(config, processor)
-    _say(described(data))
+    data = read_data(config, processor, say)
+    check_same_data(data, ranks)
+    say(described(data))
     model, _ = load_model(folder)
     mx.random.seed(config.seed)  # of the adapters' first values
     make_trainable(model, config.tuning)
-    progress, state = starting_point(config, model, checkpoints, data.digest, resume)
-    optimizer_like(made, model, state)
+    states: list[dict[str, Any] | None] = []
+
+    def first_begins() -> dict[str, Any]:
+        found = starting_point(config, model, checkpoints, data.digest, resume)
+        states.append(found[1])
+        checkpoints.begin()
+        return asdict(found[0])
+
+    progress = Progress(**ranks.told_by_first(first_begins))
+    optimizer_like(made, model, states[0] if states else None)
+    if ranks.size > 1:  # the others have no checkpoint
+        model.update(ranks.spread(model.trainable_parameters()))
+        optimizer_like(made, model, ranks.spread(made.state))
     mx.eval(model.parameters(), made.state)
-    _say(trained(model))
-    checkpoints.begin()
+    say(trained(model))
+    with ExitStack() as stack:
+        trainer, metrics = prepared(
+            config, model, made, processor, data, ranks, checkpoints, progress, stack
+        )
+        mx.reset_peak_memory()
+        if config.grad_checkpoint:
+            stack.enter_context(recomputed(model.layers[0]))
+        progress, reason = trainer.run(progress, stack.enter_context(Stop()))
+    if not metrics:
+        return {}, STOPPED if reason == "stopped" else 0
+    metrics.add({"step": progress.step, "finish_reason": reason})
+    seconds = time.perf_counter() - begin
+    report = finished(config, progress, reason, data, metrics, seconds)
+    _say_end(report, checkpoints)
+    return report, STOPPED if reason == "stopped" else 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+def prepared(
+    config: TrainConfig, model: MM15, made: Any, processor: Processor, data: Data,
+    ranks: Ranks, checkpoints: Checkpoints, progress: Progress, stack: ExitStack,
+) -> tuple[Trainer, Metrics | None]:  # fmt: skip
+    """The trainer of a run; the first process's also saves, tells and has metrics.
+
+    `stack` closes what is shown and reported.
+    """
+    pictures = Pictures(
+        model, processor, config.train_parts, round(config.feature_cache_gb * 1e9)
+    )
+    share = ranks.rank, ranks.size
+    batches = Batches(data.train, data.draws, config.batch_size, config.seed, share)
+    means = Tasks(data.tasks, model, processor).means if data.tasks else None
+    trainer = Trainer(
+        model, made, config, pictures, batches, valid_batches(data.valid, config),
+        lambda _: None, lambda _: None, means, ranks,
+    )  # fmt: skip
+    if not ranks.first:
+        return trainer, None
     metrics = Metrics(checkpoints.folder, progress.step)
+    reporters = open_reporters(config, checkpoints.folder, progress.step)
+    for reporter in reporters:
+        stack.callback(reporter.close)
+    shown = stack.enter_context(Shown(config.iters, progress.step))
 
     def save(now: Progress) -> None:
         own = adapter_config(config.tuning, config.to_dict())
@@ -88,26 +150,15 @@ def run(
 
     def tell(row: dict[str, Any]) -> None:
         metrics.add(row)
-        _say(progress_line(row, config.iters))
+        shown.add(row)
+        for reporter in reporters:
+            reporter.add(row)
 
-    pictures = Pictures(
-        model, processor, config.train_parts, round(config.feature_cache_gb * 1e9)
-    )
-    batches = Batches(data.train, data.draws, config.batch_size, config.seed)
-    valid = valid_batches(data.valid, config)
-    trainer = Trainer(model, made, config, pictures, batches, valid, save, tell)
-    mx.reset_peak_memory()
-    less = recomputed(model.layers[0]) if config.grad_checkpoint else nullcontext()
-    with Stop() as stop, less:
-        progress = trainer.run(progress, stop)
-    done = progress.step == config.iters
-    report = finished(config, progress, data, metrics, time.perf_counter() - begin)
-    _say_end(report, done, checkpoints)
-    return report, 0 if done else STOPPED
+    trainer.save, trainer.tell, trainer.seen = save, tell, shown.seen
+    return trainer, metrics
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+# --- checks -----------------------------------------------------------------------
 
 
 def check_target(checkpoints: Checkpoints, resume: bool, force: bool) -> None:
@@ -121,68 +172,25 @@ def check_target(checkpoints: Checkpoints, resume: bool, force: bool) -> None:
                 f"{folder} holds adapters; go on with --resume, choose another "
                 "--adapter-path, or give --force to overwrite them"
             )
-        for step in checkpoints.steps():  # --resume must not find them later
-            checkpoints.drop(step)
+        checkpoints.forget()
 
 
-# --- data -------------------------------------------------------------------------
-
-
-def read_data(config: TrainConfig, processor: Processor) -> Data:
-    """All rows of the folder and of the mixture's files, prepared and good.
-
-    Raises DataError, naming them, where any row is not: none is left out in silence.
-    """
-    if not config.data:
-        raise TrainError("there is no training data; give --data DIR with train.jsonl")
-    folder = Path(config.data)
-    if not folder.is_dir():
-        raise TrainError(f"--data {folder} is no folder; give one with train.jsonl")
-    mixture: tuple[Category, ...] = ()
-    if config.mixture is not None:
-        mixture = read_mixture(config.mixture, folder)
-    _say("reading the data")
-    train = read_split(folder, "train", processor, config.max_seq_length)
-    for category in mixture:
-        for file in category.files:
-            add_rows(train, file, processor, config.max_seq_length, category.name)
-    valid = read_split(folder, "valid", processor, config.max_seq_length)
-    if not train.read:
-        raise DataError(
-            f"{folder} has no rows to train on; put them into {folder / 'train.jsonl'}"
-        )
-    _check_rows([train, valid])
-    draws = draws_of([s.category for s in train.samples], mixture, config.seed)
-    return Data(train.samples, valid.samples, draws, digest(train.samples))
-
-
-def _check_rows(splits: Sequence[Split]) -> None:
-    problems = [p for s in splits for p in s.problems]
-    if problems:
-        read = sum(s.read for s in splits)
-        raise DataError(
-            f"{len(problems)} of {read} rows are bad, and nothing was trained; mend "
-            f"them or take them out:{listed(problems)}"
+def check_processes(config: TrainConfig, ranks: Ranks) -> None:
+    """Raises TrainError where a process would have no row of a batch."""
+    if config.batch_size < ranks.size:
+        raise TrainError(
+            f"batch_size is {config.batch_size} for {ranks.size} processes; each needs "
+            f"a row of every batch: give {ranks.size} or more"
         )
 
 
-def digest(samples: Sequence[Sample]) -> str:
-    """A hash of all that the model is trained on, in its order."""
-    made = hashlib.sha256()
-    for s in samples:
-        made.update(s.ids.tobytes() + s.learnt.tobytes())
-        made.update(repr((s.category, [p.key for p in s.pictures])).encode())
-    return made.hexdigest()
-
-
-def valid_batches(samples: Sequence[Sample], config: TrainConfig) -> list[Batch]:
-    """The same rows at every validation: all, or as many batches as are wanted."""
-    count = len(samples)
-    if config.val_batches != -1:
-        count = min(count, config.val_batches * config.batch_size)
-    chosen = sorted(samples[:count], key=lambda s: len(s.ids))
-    size = config.batch_size
-    return [collate(chosen[k : k + size]) for k in range(0, count, size)]
+def check_same_data(data: Data, ranks: Ranks) -> None:
+    """Raises TrainError, in every process, where one has other rows than the first."""
+    if ranks.any(data.digest != ranks.told_by_first(lambda: data.digest)):
+        raise TrainError(
+            "the processes have different training data; copy the same folder to every "
+            "machine"
+        )
 
 
 # --- where a run begins -----------------------------------------------------------
@@ -204,7 +212,7 @@ def starting_point(
     check_same(progress, config.to_dict(), data)
     _fit(tensors, model, checkpoints.place(progress.step) / ADAPTERS)
     put(model, tensors)
-    checkpoints.publish(progress.step)  # a kill may have come just before that
+    checkpoints.publish(progress)  # a kill may have come just before that
     _say(f"going on after step {progress.step}")
     return progress, state
 
@@ -237,16 +245,6 @@ def _fit(tensors: Mapping[str, mx.array], model: MM15, path: Path) -> None:
 # --- what is said -----------------------------------------------------------------
 
 
-def described(data: Data) -> str:
-    learnt = sum(int(s.learnt.sum()) for s in data.train)
-    longest = max(len(s.ids) for s in data.train)
-    pictures = len({p.key for s in data.train for p in s.pictures})
-    return (
-        f"{len(data.train)} rows to train on, {len(data.valid)} to validate · "
-        f"{pictures} pictures · {learnt} learnt tokens · longest row {longest} tokens"
-    )
-
-
 def trained(model: MM15) -> str:
     mine = sum(x.size for x in trained_tensors(model).values())
     whole = sum(x.size for _, x in tree_flatten(model.parameters()))
@@ -259,6 +257,7 @@ def trained(model: MM15) -> str:
 def finished(
     config: TrainConfig,
     progress: Progress,
+    reason: str,
     data: Data,
     metrics: Metrics,
     seconds: float,
@@ -271,8 +270,10 @@ def finished(
         "adapter_path": config.adapter_path,
         "steps": progress.step,
         "iters": config.iters,
+        "finish_reason": reason,
         "loss": told[-1] if told else None,
-        "best_valid_loss": progress.best,
+        "save_best": config.save_best,
+        "best": progress.best,
         "best_step": progress.best_step,
         "learnt_tokens": progress.tokens,
         "drawn": data.draws.report(rows),
@@ -281,19 +282,24 @@ def finished(
     }
 
 
-def _say_end(report: Mapping[str, Any], done: bool, checkpoints: Checkpoints) -> None:
+def _say_end(report: Mapping[str, Any], checkpoints: Checkpoints) -> None:
     if len(report["drawn"]) > 1:
         for line in report_lines(report["drawn"]):
             _say(line)
-    if not done:
+    steps, iters = report["steps"], report["iters"]
+    if report["finish_reason"] == "stopped":
+        _say(f"stopped after step {steps} of {iters}; go on with --resume")
+    if report["finish_reason"] == "patience":
         _say(
-            f"stopped after step {report['steps']} of {report['iters']}; go on with "
-            "--resume"
+            f"ended after step {steps} of {iters}: no gain in the last evaluations; a "
+            "larger --patience with --resume goes on"
         )
     best = report["best_step"]
-    if best is not None and best != report["steps"]:
+    if best is not None:
+        name = report["save_best"]
+        name = "validation loss" if name == VALID_LOSS else name
         _say(
-            f"lowest validation loss {report['best_valid_loss']:.4f} after step "
-            f"{best}: {checkpoints.place(best)}"
+            f"best {name} {report['best']:.4f} after step {best}: "
+            f"{checkpoints.folder / BEST}"
         )
     _say(f"wrote {report['adapter_path']} in {report['seconds']:.0f} s")

@@ -22,18 +22,20 @@ import yaml
 from mm15_mlx.config import UserError
 from mm15_mlx.lora import LoraParameters, Tuning
 
+VALID_LOSS = "valid_loss"
+REPORTERS = ("tensorboard", "wandb")
 STAGES = ("lora", "sft", "continual", "pretrain")
 OPTIMIZERS = ("adamw", "adafactor", "muon")
 FOLDER = Path(__file__).parent / "stages"
 # mlx-lm's switches that have one meaning here: training, on the answers alone.
 _FIXED = {
-    "train": True, "mask_prompt": True, "test": False, "report_to": None,
-    "trust_remote_code": False,
+    "train": True, "mask_prompt": True, "test": False, "trust_remote_code": False,
 }  # fmt: skip
 # What may change between a run and its continuation: none of it changes a number.
 FREE = (
     "model", "data", "adapter_path", "steps_per_report", "steps_per_eval",
     "val_batches", "save_every", "resume_adapter_file", "feature_cache_gb",
+    "eval_data", "patience", "report_to", "project_name",
 )  # fmt: skip
 
 Schedule = Callable[[mx.array], mx.array]
@@ -68,7 +70,12 @@ class TrainConfig:
     steps_per_report: int = 10
     steps_per_eval: int = 200
     save_every: int = 100
+    eval_data: str | None = None  # ours; tasks of `eval`, answered at steps_per_eval
+    save_best: str = VALID_LOSS  # ours; or TASK.METRIC of eval_data
+    patience: int | None = None  # ours; evaluations without a gain that end the run
     adapter_path: str = "adapters"
+    report_to: str | None = None
+    project_name: str | None = None
     resume_adapter_file: str | None = None
     max_seq_length: int | None = None  # mlx-lm: 2048, which cuts; ours: the context
     grad_checkpoint: bool = False
@@ -88,7 +95,8 @@ class TrainConfig:
             )
         least = {"batch_size": 1, "iters": 1, "steps_per_report": 1, "save_every": 1,
                  "steps_per_eval": 1, "grad_accumulation_steps": 1,
-                 "max_seq_length": 2, "val_batches": -1, "seed": 0}  # fmt: skip
+                 "max_seq_length": 2, "val_batches": -1, "seed": 0,
+                 "patience": 1}  # fmt: skip
         for name, limit in least.items():
             value = getattr(self, name)
             if value is not None and value < limit:
@@ -98,6 +106,16 @@ class TrainConfig:
                 raise TrainError(
                     f"{name} is {getattr(self, name)}; it must be 0 or more"
                 )
+        if self.save_best != VALID_LOSS and "." not in self.save_best:
+            raise TrainError(
+                f"save_best is {self.save_best!r}; give {VALID_LOSS}, or TASK.METRIC "
+                "such as find_text.acc@0.5"
+            )
+        for name in self.reporters:
+            if name not in REPORTERS:
+                raise TrainError(
+                    f"report_to names {name!r}; use {' or '.join(REPORTERS)}"
+                )
         for part, rate in self.part_learning_rates.items():
             if part not in self.train_parts:
                 raise TrainError(
@@ -106,6 +124,11 @@ class TrainConfig:
             if not isinstance(rate, int | float) or not 0 <= rate < float("inf"):
                 raise TrainError(f"part_learning_rates: {part} is {rate!r}")
         _ = self.tuning
+
+    @property
+    def reporters(self) -> list[str]:
+        """The names in `report_to`, which mlx-lm separates by commas."""
+        return [n.strip() for n in (self.report_to or "").split(",") if n.strip()]
 
     @property
     def tuning(self) -> Tuning:

@@ -24,10 +24,12 @@ import mlx.optimizers as optim
 from mlx.utils import tree_flatten, tree_map
 
 from mm15_mlx.batches import Batch, Batches, Pictures
+from mm15_mlx.best import Means, judged, measured
 from mm15_mlx.checkpointing import Progress
 from mm15_mlx.decoder import router_losses
 from mm15_mlx.lora import trained_tensors
 from mm15_mlx.mm15 import MM15
+from mm15_mlx.ranks import ALONE, Ranks
 from mm15_mlx.train_config import TrainConfig, TrainError
 
 Kept = Sequence[tuple[mx.array, Any]]
@@ -56,18 +58,21 @@ def losses(
 
 
 def loss_and_gradients(
-    model: MM15, batches: Sequence[Batch], pictures: Pictures
+    model: MM15, batches: Sequence[Batch], pictures: Pictures, ranks: Ranks = ALONE
 ) -> tuple[mx.array, Any]:
     """The mean cross-entropy of all learnt tokens of `batches`, and its gradients.
 
-    Every token weighs the same, in whichever batch it is: several small batches give
-    what one large one would. Router losses, which are of a batch, weigh by its tokens.
+    Every token weighs the same, in whichever batch or process it is: several small
+    batches give what one large one would. Router losses, which are of a batch, weigh by
+    its tokens.
     """
-    total = sum(b.count for b in batches)
+    (total,) = ranks.total(sum(b.count for b in batches))
+    # The mean over processes of gradients that each has as if it were all of them.
+    share = total / ranks.size
 
     def objective(model: MM15, batch: Batch, kept: Kept) -> tuple[mx.array, mx.array]:
         text, extra = losses(model, batch, pictures, kept)
-        return (text + extra * batch.count) / total, text
+        return (text + extra * batch.count) / share, text
 
     text, gradients = mx.array(0.0), None
     for batch in batches:
@@ -76,17 +81,21 @@ def loss_and_gradients(
         text = text + part
         gradients = new if gradients is None else tree_map(mx.add, gradients, new)
         mx.eval(text, gradients)
-    return text / total, gradients
+    return ranks.sum(text) / total, ranks.mean(gradients)
 
 
-def evaluate(model: MM15, batches: Sequence[Batch], pictures: Pictures) -> float:
-    """The mean cross-entropy of the learnt tokens, without dropout."""
+def evaluate(
+    model: MM15, batches: Sequence[Batch], pictures: Pictures, ranks: Ranks = ALONE
+) -> float:
+    """The mean cross-entropy of the learnt tokens, without dropout; each process takes
+    its share of the batches."""
     model.eval()
-    total = 0.0
-    for batch in batches:
+    mine = 0.0
+    for batch in batches[ranks.rank :: ranks.size]:
         text, _ = losses(model, batch, pictures, pictures.fetch(batch.pictures))
-        total += float(text.item())
+        mine += float(text.item())
     model.train()
+    total = float(ranks.sum(mx.array(mine)).item()) if ranks.size > 1 else mine
     return total / sum(b.count for b in batches)
 
 
@@ -101,6 +110,8 @@ def recomputed(layer: nn.Module) -> Iterator[None]:
     call = kind.__call__
 
     def forgetful(self: nn.Module, x: mx.array, mask: Any, cache: Any) -> Any:
+        if not self.training:  # no gradients, and perhaps a cache that is written to
+            return call(self, x, mask, cache)
         # MLX's random state cannot be set, only seeded.
         seed = int(mx.random.randint(0, 2**31 - 1, ()).item())
 
@@ -143,7 +154,8 @@ class Stop:
 
 @dataclass
 class Trainer:
-    """One run. `save` writes a checkpoint, `tell` takes a row of metrics."""
+    """One run. `save` writes a checkpoint, `tell` takes a row of metrics, `means` has
+    the model in training answer tasks, `seen` is told of every step."""
 
     model: MM15
     optimizer: optim.Optimizer
@@ -153,53 +165,76 @@ class Trainer:
     valid: Sequence[Batch]
     save: Callable[[Progress], None]
     tell: Callable[[dict[str, Any]], None]
+    means: Callable[[], Means] | None = None
+    ranks: Ranks = ALONE
+    seen: Callable[[int], None] = lambda step: None
 
-    def run(self, progress: Progress, stop: Stop) -> Progress:
-        """From `progress` to the end, or to where a stop was asked for; saved there.
+    def run(self, progress: Progress, stop: Stop) -> tuple[Progress, str]:
+        """From `progress` to the end; saved there, and why it is the end: `iters`, no
+        gain for so long (`patience`), or a stop that was asked for (`stopped`).
 
         Raises TrainError, with the last good state saved, where a number is not finite.
         """
         self.model.train()
         clock = Clock(progress, self.config.iters)
         saved = progress.step
-        while progress.step < self.config.iters and not stop.asked:
+        stopped = False
+        while not (reason := self._end(progress, stopped)):
             progress, norm = self._step(progress, saved)
+            self.seen(progress.step)
             due = progress.step % self.config.steps_per_report == 0
             if due or progress.step == self.config.iters:
                 progress = self._report(progress, norm, clock)
-            before = progress.best_step
-            progress = self._validated(progress)
-            best = progress.best_step != before
-            if best or stop.asked or progress.step % self.config.save_every == 0:
+            progress = self._evaluated(progress)
+            stopped = self.ranks.any(stop.asked)
+            best = progress.best_step == progress.step
+            if best or stopped or progress.step % self.config.save_every == 0:
                 self.save(progress)
                 saved = progress.step
         if saved != progress.step:
             self.save(progress)
-        return progress
+        return progress, reason
+
+    def _end(self, progress: Progress, stopped: bool) -> str | None:
+        """Why there is no further step, if there is none."""
+        patience = self.config.patience
+        if progress.step >= self.config.iters:
+            return "iters"
+        if patience is not None and progress.stale >= patience:
+            return "patience"
+        return "stopped" if stopped else None
 
     def _step(self, progress: Progress, saved: int) -> tuple[Progress, float]:
-        # Of the step alone, so that a run that goes on drops out the same numbers.
-        mx.random.seed(self.config.seed * 1_000_003 + progress.step)
+        # Of the step alone, so that a run that goes on drops out the same numbers; and
+        # of the process, whose rows are others.
+        seed = self.config.seed * 1_000_003 + progress.step
+        mx.random.seed(seed + self.ranks.rank * 1_000_000_007)
         count = self.config.grad_accumulation_steps
         first = progress.step * count
-        batches = [self.batches[i] for i in range(first, first + count)]
+        numbers = range(first, first + count)
+        batches = [self.batches[i] for i in numbers]
         good = self.model.trainable_parameters()
-        loss, gradients = loss_and_gradients(self.model, batches, self.pictures)
+        loss, gradients = loss_and_gradients(
+            self.model, batches, self.pictures, self.ranks
+        )
         limit = self.config.max_grad_norm or math.inf
         gradients, norm = optim.clip_grad_norm(gradients, limit)
         value, size = float(loss.item()), float(mx.array(norm).item())
         if not (math.isfinite(value) and math.isfinite(size)):
             self.model.update(good)  # gradients leave their tracers in the model
-            raise self._not_finite(progress, saved, batches, value, size)
+            names = [name for i in numbers for name in self.batches.names(i)]
+            raise self._not_finite(progress, saved, names, value, size)
         self.optimizer.update(self.model, gradients)
         mx.eval(self.model.trainable_parameters(), self.optimizer.state)
-        tokens = sum(b.count for b in batches)
+        tokens, read = self.ranks.total(
+            sum(b.count for b in batches), sum(b.length for b in batches)
+        )
         return (
             replace(
                 progress,
                 step=progress.step + 1,
                 tokens=progress.tokens + tokens,
-                read=progress.read + sum(b.length for b in batches),
+                read=progress.read + read,
                 window_loss=progress.window_loss + value * tokens,
                 window_tokens=progress.window_tokens + tokens,
             ),
@@ -207,7 +242,7 @@ class Trainer:
         )
 
     def _not_finite(
-        self, progress: Progress, saved: int, batches: Sequence[Batch],
+        self, progress: Progress, saved: int, names: Sequence[str],
         loss: float, norm: float,
     ) -> TrainError:  # fmt: skip
         what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient is {norm}"
@@ -216,14 +251,13 @@ class Trainer:
         )
         if sound and saved != progress.step:
             self.save(progress)
-        rows = "; ".join(r for b in batches for r in b.rows)
         kept = progress.step if sound else saved
         where = (
             f"the state after step {kept} is kept" if kept else "nothing was trained"
         )
         return TrainError(
-            f"the {what} at step {progress.step + 1}, of the rows {rows}; {where}: "
-            "look at those rows, or start again with a lower learning_rate"
+            f"the {what} at step {progress.step + 1}, of the rows {'; '.join(names)}; "
+            f"{where}: look at those rows, or start again with a lower learning_rate"
         )
 
     def _report(self, progress: Progress, norm: float, clock: "Clock") -> Progress:
@@ -239,18 +273,20 @@ class Trainer:
         )
         return replace(progress, window_loss=0.0, window_tokens=0)
 
-    def _validated(self, progress: Progress) -> Progress:
+    def _evaluated(self, progress: Progress) -> Progress:
         """Validation where it is due, at the end in any case."""
         last = progress.step == self.config.iters
-        if not self.valid or not (
-            last or progress.step % self.config.steps_per_eval == 0
-        ):
+        if not (last or progress.step % self.config.steps_per_eval == 0):
             return progress
-        loss = evaluate(self.model, self.valid, self.pictures)
-        self.tell({"step": progress.step, "valid_loss": loss})
-        if math.isfinite(loss) and (progress.best is None or loss < progress.best):
-            progress = replace(progress, best=loss, best_step=progress.step)
-        return progress
+        loss = means = None
+        if self.valid:
+            loss = evaluate(self.model, self.valid, self.pictures, self.ranks)
+            self.tell({"step": progress.step, "valid_loss": loss})
+        if self.means:
+            means = self.ranks.told_by_first(self.means)
+            self.tell({"step": progress.step, "tasks": means})
+        value = measured(self.config.save_best, loss, means)
+        return judged(progress, self.config.save_best, value)
 
 
 class Clock:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mm15_mlx.config import UserError
 
@@ -31,13 +31,19 @@ class DataError(UserError):
     """Training data that cannot be used; the message names the row and the remedy."""
 
 
+class Stored(Protocol):
+    """A picture that is no file of its own, but lies in a table; see hub_rows.py."""
+
+    def read(self) -> bytes: ...
+
+
 @dataclass(frozen=True)
 class Row:
     """One conversation as it is written; `where` is its file and number, from 1."""
 
     where: str
     messages: tuple[Message, ...]
-    images: tuple[str, ...]
+    images: tuple[str | Stored, ...]
     category: str
 
 
@@ -58,7 +64,7 @@ def read_rows(path: Path, category: str | None = None) -> tuple[list[Row], list[
     problems: list[str] = []
     for where, value in _values(path, problems):
         try:
-            rows.append(_row(value, where, path.parent, category))
+            rows.append(row_of(value, where, path.parent, category))
         except UserError as e:
             problems.append(f"{where}: {e}")
     return rows, problems
@@ -92,7 +98,8 @@ def _values(path: Path, problems: list[str]) -> Iterator[tuple[str, Any]]:
         yield where, value
 
 
-def _row(value: Any, where: str, folder: Path, category: str | None) -> Row:
+def row_of(value: Any, where: str, folder: Path, category: str | None) -> Row:
+    """A row as JSON has it, its pictures' paths below `folder`; raises DataError."""
     if not isinstance(value, dict):
         raise DataError("not an object")
     for key in set(value) - set(_KEYS):  # further fields are kept out of the way

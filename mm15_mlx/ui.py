@@ -49,6 +49,14 @@ def tappable_prompt(box: Sequence[float]) -> str:
     return f"Predict whether the UI element {box_markup(box)} is tappable."
 
 
+def widget_caption_prompt(box: Sequence[float]) -> str:
+    """In the words of Ferret-UI's base prompt for Widget Captioning."""
+    return (
+        f"For the interactive element {box_markup(box)}, "
+        "provide a phrase that best describes its functionality."
+    )
+
+
 @dataclass(frozen=True)
 class Element:
     """One line of the answer to `WIDGETS_PROMPT`."""

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mm15_mlx.config import UserError
+from mm15_mlx.crops import boxes
 from mm15_mlx.evaluate import Prediction, Row, read_tasks, score
 from mm15_mlx.screens.tasks import candidates, tasks
 
@@ -313,7 +314,7 @@ def test_captions(benchmark_file: Loader) -> None:
     assert failures.captions(listed) == [
         "8", "2 elements, 1 listed", "recall@0.5 0.50",
     ]  # fmt: skip
-    expected, found = failures.boxes(listed)
+    expected, found = boxes(listed)
     assert (len(expected), len(found)) == (2, 1)
 
 

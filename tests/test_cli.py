@@ -343,10 +343,7 @@ def test_not_found(cli: Cli, answering: Callable[..., Path], screen: Path) -> No
     ("flags", "message"),
     [
         (["--query", " "], "a --query is empty; say what to find"),
-        (
-            ["--query", "a", "--image", "b.png"],
-            "--image names 2 pictures; this verb ta",
-        ),
+        (["--query", "a", "--image", "b.png"], "b.png does not exist"),
     ],
 )
 def test_ground_mistakes(

@@ -88,7 +88,7 @@ def test_a_fault_of_ours_is_no_mistake(
 
 def test_a_prompt_longer_than_the_context(cli: Cli, ui_folder: Path) -> None:
     code, _, err = cli("generate", "--model", ui_folder, "-p", "-", stdin="ab " * 9000)
-    assert code == 2 and "the model's context is 4096: use fewer pictures or a" in err
+    assert code == 2 and "the model's context is 4096: use a shorter text" in err
 
 
 def test_pictures_of_every_kind_are_seen(

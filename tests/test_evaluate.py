@@ -140,7 +140,7 @@ def test_element_types_count_over_all_screens() -> None:
     screens = [(SCREEN, LISTED), (SCREEN[:1], []), (SCREEN[:1], LISTED[2:3])]
     done = []
     for elements, found in screens:
-        row = {"task": "widgets", "elements": elements}
+        row = {"task": "widgets", "image": "a", "elements": elements}
         scores = score(row, answer(""), found)
         done.append(Prediction(row, answer(""), scores, 0.5, found))
     kinds = element_types(done)
@@ -159,7 +159,7 @@ def test_element_types_count_over_all_screens() -> None:
     assert report["metrics"]["widgets"] == {
         "recall@0.5": 0.25, "typed_recall@0.5": 0.1667, "precision@0.5": 0.2, "n": 3,
     }  # fmt: skip
-    assert "switch        recall@0.5 1.000  typed" in table(kinds)
+    assert "switch         recall@0.5 1.000  typed" in table(kinds)
 
 
 def test_a_model_is_asked_for_its_list_as_the_verb_asks(
@@ -186,7 +186,7 @@ def test_a_model_is_asked_for_its_list_as_the_verb_asks(
 
 
 def test_summary_has_the_documented_keys() -> None:
-    row = {"task": "tappable", "box": [0, 0, 1, 1], "answer": "yes"}
+    row = {"task": "tappable", "image": "a", "box": [0, 0, 1, 1], "answer": "yes"}
     result = answer("Yes")
     done = [Prediction(row, result, score(row, result), 0.5)]
     report = summary("tiny", done)
@@ -194,20 +194,21 @@ def test_summary_has_the_documented_keys() -> None:
         "model": "tiny",
         "n": 1,
         "metrics": {"tappable": {"accuracy": 1.0, "f1": 1.0, "n": 1}},
+        "intervals": {"tappable": {"accuracy": (1.0, 1.0), "f1": (1.0, 1.0)}},
         "seconds_per_task": 0.5,
     }
-    line = "tappable      accuracy 1.000  f1 1.000  (n 1)"
+    line = "tappable       accuracy 1.000  f1 1.000  (n 1)"
     assert table(report["metrics"]) == line
 
 
 def test_summary_slices_by_a_field() -> None:
     made = []
     for kit, said in (("weui", "Yes"), ("weui", "No"), ("vant", "Yes"), (None, "Yes")):
-        row = {"task": "tappable", "box": [0, 0, 1, 1], "answer": "yes"}
+        row = {"task": "tappable", "image": "a", "box": [0, 0, 1, 1], "answer": "yes"}
         row |= {"kit": kit} if kit else {}
         result = answer(said)
         made.append(Prediction(row, result, score(row, result), 0.5))
-    slices = summary("tiny", made, "kit")["slices"]
+    slices = summary("tiny", made, ["kit"])["slices"]["kit"]
     assert {k: v["tappable"]["accuracy"] for k, v in slices.items()} == {
         "-": 1.0, "vant": 1.0, "weui": 0.5,
     }  # fmt: skip
@@ -216,7 +217,7 @@ def test_summary_slices_by_a_field() -> None:
 def test_every_task_has_a_question() -> None:
     fields = {
         "text": "T", "icon": "back", "query": "Q button", "box": [1, 2, 3, 4],
-        "type": "button", "answer": "yes",
+        "type": "button", "answer": "yes", "question": "Why?",
     }  # fmt: skip
     prompts = {question({"task": t, **fields}) for t in FIELDS}
     assert len(prompts) == len(FIELDS)
@@ -290,7 +291,8 @@ def test_eval_prints_the_documented_json(
     status, printed, _ = cli(*arguments, "--json", "--limit", "2")
     assert status == 0
     report = json.loads(printed)
-    assert set(report) == {"model", "n", "metrics", "seconds_per_task"}
+    keys = {"model", "n", "metrics", "intervals", "seconds_per_task"}
+    assert set(report) == keys
     assert report["n"] == report["metrics"]["ocr"]["n"] == 2
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert [w["id"] for w in written] == ["0", "1"]
@@ -308,8 +310,8 @@ def test_eval_prints_element_types(
     data.write_text(widgets(SCREEN))
     status, printed, _ = cli("eval", "--model", ui_folder, "--data", data)
     assert status == 0
-    assert printed.startswith("widgets       recall@0.5 0.")
-    assert "\n\nwidgets by element type\nbutton        recall@0.5 0." in printed
+    assert printed.startswith("widgets        recall@0.5 0.")
+    assert "\n\nwidgets by element type\nbutton         recall@0.5 0." in printed
 
 
 def test_eval_slices(
@@ -324,5 +326,5 @@ def test_eval_slices(
     assert "\n\nkit weui\nocr " in printed
     status, printed, complaint = cli(*arguments, "kit_", "--json")
     assert (status, printed) == (2, "")
-    message = "has the field 'kit_': box, id, image, kit, task, text"
+    message = "has the field 'kit_': box, id, image, kit, size, task, text"
     assert complaint.startswith("error: no row of ") and message in complaint

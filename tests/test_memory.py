@@ -125,6 +125,13 @@ def test_forget() -> None:
     assert memory.resume([1, 2, 4], empty)[1] == 0
 
 
+def test_a_shorter_conversation_is_resumed_where_a_longer_would_lose_more() -> None:
+    memory = Memory()
+    memory.keep([1, 2, 3, 4, *range(20, 40)], filled(24))
+    memory.keep([1, 2, 3, 9], filled(4))
+    assert memory.resume([1, 2, 3, 4, 5], empty)[1] == 3  # not 4 of the 24
+
+
 def test_an_answer_that_nobody_waits_for_is_resumed(
     ui: tuple[MM15, Processor], ui_folder: Path
 ) -> None:

@@ -17,19 +17,21 @@ CODE = ("mm15_mlx", "convert", "apps", "tests", "benchmarks")
 # named are helpers of the later ones and come after `load`.
 ORDER = (
     "blas input_config rope config templates grids tiling fast_cpu encoder "
-    "connector decoder mm15 tokenizer prompt grounding images memory processor "
-    "decoding generate batch checkpoint features weights quantize lora load ui "
-    "outputs evaluate drift shrink costs info chips calibrate plan bench answers rows "
-    "training_rows dataset datacheck preview mixture train_config batches "
-    "checkpointing trainer metrics train fuse cli_convert cli_quantize "
-    "cli_measure cli_train cli_app cli"
+    "connector decoder mm15 tokenizer prompt grounding images video memory processor "
+    "decoding generate batch checkpoint features weights quantize peft_adapters lora "
+    "load ui outputs vqa captions tasks scores summaries answered compare crops report "
+    "evaluate drift shrink costs info chips calibrate plan bench training_rows "
+    "shots documents answers rows hub_rows dataset datacheck preview mixture "
+    "train_config batches checkpointing best ranks trainer metrics reporters "
+    "train_data train fuse cli_convert cli_quantize cli_measure cli_train cli_app "
+    "cli_eval cli_ask cli"
 ).split()
 LAST = ("cli", "__main__")
 MAX_COLUMNS, MAX_LINES = 88, 400
 # Extras of pyproject.toml; what `pip install mm15-mlx` does not bring.
 NOT_INSTALLED = (
     "torch torchvision timm open_clip gradio av playwright faker rapidocr onnxruntime "
-    "pytest hypothesis"
+    "pytest hypothesis datasets pyarrow tensorboard wandb"
 ).split()
 
 

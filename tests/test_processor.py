@@ -235,11 +235,11 @@ def test_special_tokens_in_the_question_are_text(
         ([{"role": "user"}], "is not a message: it needs role and content"),
         ([{"role": "tool", "content": "x"}], "role 'tool' is not known; use system"),
         ([{"role": "user", "content": None}], "None is not the content of a message"),
-        (user({"type": "audio"}), "is not a content part: type must be text or image"),
+        (user({"type": "audio"}), "is not a content part: type must be text, image"),
         (user("words"), "'words' is not a content part"),
         (user({"type": "text"}), "is a text part without its text"),
         (user({"type": "text", "text": 3}), "is a text part without its text"),
-        (user({"type": "video"}), "reads no video; give frames as images"),
+        (user({"type": "video"}), "is a video part without its video: a path"),
     ],
 )
 def test_prompts_that_cannot_be_asked(
@@ -272,7 +272,7 @@ def test_a_prompt_longer_than_the_context(
     config = dataclasses.replace(ui_config, text_config=short)
     processor = Processor(config, Tokenizer(ui_folder / TOKENIZER_FILE))
     message = (
-        r"the prompt has \d+ tokens, 80 of them for pictures; the model's context is "
+        r"the prompt has \d+ tokens, 80 of them for 1 picture; the model's context is "
         "90: use fewer pictures or a shorter text"
     )
     with pytest.raises(PromptError, match=message):

@@ -144,7 +144,7 @@ def test_bad_optimizer_config() -> None:
         ("a: [", "c.yaml is not YAML"),
         ("- a", "c.yaml must map settings to values"),
         ("mask_prompt: false", "mask_prompt must be true here; take the line out"),
-        ("report_to: wandb", "report_to must be null here"),
+        ("test: true", "test must be false here"),
         ("stage: x", "stage is 'x'; use lora"),
     ],
 )

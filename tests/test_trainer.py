@@ -281,7 +281,8 @@ def test_what_is_told_and_saved(
         ui, samples, iters=7, steps_per_report=3, steps_per_eval=5, save_every=4,
         batch_size=1, learning_rate=1e-3,
     )  # fmt: skip
-    end = made.run(START, trainer.Stop())
+    end, reason = made.run(START, trainer.Stop())
+    assert reason == "iters"
     assert [r["step"] for r in told if "loss" in r] == [3, 6, 7]
     assert [r["step"] for r in told if "valid_loss" in r] == [5, 7]
     assert [p.step for p in saved][:2] == [4, 5] and saved[-1].step == 7 == end.step

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .build import KITS, VIEWPORTS, Options, render_screens
 from .layouts import LAYOUTS
+from .series import render_series
 from .sheet import FIRST, sheet_target, write_sheet
 
 
@@ -20,8 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", required=True, help="folder for images/ and screens.jsonl"
     )
     parser.add_argument(
-        "--n", type=int, default=500, help="how many screens; 0: only the sheet"
+        "--n",
+        type=int,
+        help="how many screens; 0: only the sheet. 500, or 0 with --pairs or --flows",
     )
+    parser.add_argument(
+        "--pairs", type=int, default=0, help="pairs between which one thing happens"
+    )
+    parser.add_argument("--flows", type=int, default=0, help="flows of four screens")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--start", type=int, default=0, help="number of the first screen"
@@ -52,11 +59,20 @@ def run(args: argparse.Namespace) -> int:
     layouts = tuple(name for name in layouts if name not in args.exclude_layouts)
     target = args.sheet and sheet_target(args.sheet, args.force)
     options = Options(args.kits, layouts, args.viewports, args.scale, args.format)
+    count = args.n
+    if count is None:
+        count = 0 if args.pairs or args.flows else 500
     new = 0
-    if args.n > 0:  # a folder that is still being rendered stays as it is
+    if count > 0:  # a folder that is still being rendered stays as it is
         new = render_screens(
-            args.out, args.n, args.seed, options, args.start, args.node_modules
+            args.out, count, args.seed, options, args.start, args.node_modules
         )
+    for what, number in (("pair", args.pairs), ("flow", args.flows)):
+        if number > 0:
+            new += render_series(
+                args.out, what, number, args.seed, options, args.start,
+                args.node_modules,
+            )  # fmt: skip
     if target:
         write_sheet(Path(args.out), target, args.sheet_of)
     return new

@@ -6,6 +6,7 @@ where it was and two machines can share one data set.
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,8 +116,20 @@ class Plan:
     scale: int
 
 
-def plan_screen(seed: int, index: int, options: Options) -> Plan:
-    """Everything about screen `index`, without a browser."""
+def as_it_is(kit: type[Kit]) -> type[Kit]:
+    return kit
+
+
+def plan_screen(
+    seed: int,
+    index: int,
+    options: Options,
+    dress: Callable[[type[Kit]], type[Kit]] = as_it_is,
+) -> Plan:
+    """Everything about screen `index`, without a browser.
+
+    `dress` makes of the kit one that draws some things otherwise: see edits.py.
+    """
     rng = Random(f"{seed}:{index}")
     viewport = pick(rng, options.sizes())
     form = form_of(viewport)
@@ -138,7 +151,7 @@ def plan_screen(seed: int, index: int, options: Options) -> Plan:
         breadth=width,
         classes=[] if form == "phone" else ["wide"],
     )
-    kit = kit_class(content, look)
+    kit = dress(kit_class)(content, look)
     if form != "phone":
         kit.arrange = choose(content, look, layout, kit.own_frame)
         look.breadth = kit.arrange.breadth(width - kit.own_frame)
@@ -189,15 +202,23 @@ def make_row(plan: Plan, found: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def finished(path: Path) -> set[tuple[int, int]]:
-    """(seed, index) of the rows already written; a half-written last line is cut."""
+    """(seed, index) of the screens already written, those of pairs and flows aside."""
+    return {
+        (row["seed"], row["index"])
+        for row in written(path)
+        if "pair" not in row and "flow" not in row
+    }
+
+
+def written(path: Path) -> list[dict[str, Any]]:
+    """The rows already written; a half-written last line is cut."""
     if not path.exists():
-        return set()
+        return []
     lines = path.read_bytes().splitlines(keepends=True)
     if lines and not lines[-1].endswith(b"\n"):
         path.write_bytes(b"".join(lines[:-1]))
         lines = lines[:-1]
-    rows = (json.loads(line) for line in lines)
-    return {(row["seed"], row["index"]) for row in rows}
+    return [json.loads(line) for line in lines]
 
 
 def find_node_modules(folder: str | Path | None, kits: tuple[str, ...]) -> Path:
@@ -255,16 +276,16 @@ def render_one(
     camera: Camera, plan: Plan, out: Path, options: Options
 ) -> dict[str, Any]:
     """Writes the picture of one screen and returns its row."""
-    image, found = camera.shoot(
-        plan.kit,
-        plan.html,
-        plan.shell,
-        plan.width,
-        plan.height,
-        plan.scale,
-        options.picture,
-    )
+    image, row = shoot(camera, plan, options, f"{plan.seed}-{plan.index:06d}")
+    (out / row["image"]).write_bytes(image)
+    return row
+
+
+def shoot(
+    camera: Camera, plan: Plan, options: Options, name: str
+) -> tuple[bytes, dict[str, Any]]:
+    """The picture of one screen and its row, with `name` as its id."""
+    size = plan.width, plan.height, plan.scale
+    image, found = camera.shoot(plan.kit, plan.html, plan.shell, *size, options.picture)
     ending = "jpg" if options.picture == "jpeg" else "png"
-    name = f"images/{plan.seed}-{plan.index:06d}.{ending}"
-    (out / name).write_bytes(image)
-    return make_row(plan, found, name)
+    return image, {**make_row(plan, found, f"images/{name}.{ending}"), "id": name}

@@ -9,14 +9,14 @@ EVERY = 25  # screens between two lines
 
 
 @contextmanager
-def shown(total: int) -> Iterator[Callable[[], None]]:
-    """A function to call after every screen."""
-    with (_bar if sys.stderr.isatty() else _lines)(total) as step:
+def shown(total: int, what: str = "screens") -> Iterator[Callable[[], None]]:
+    """A function to call after every screen, or whatever is counted."""
+    with (_bar if sys.stderr.isatty() else _lines)(total, what) as step:
         yield step
 
 
 @contextmanager
-def _lines(total: int) -> Iterator[Callable[[], None]]:
+def _lines(total: int, what: str) -> Iterator[Callable[[], None]]:
     began, count = time.perf_counter(), 0
 
     def step() -> None:
@@ -24,18 +24,18 @@ def _lines(total: int) -> Iterator[Callable[[], None]]:
         count += 1
         if count % EVERY == 0 or count == total:
             rate = count / (time.perf_counter() - began)
-            print(f"{count}/{total} screens, {rate:.1f}/s", file=sys.stderr)
+            print(f"{count}/{total} {what}, {rate:.1f}/s", file=sys.stderr)
 
     yield step
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[], None]]:
+def _bar(total: int, what: str) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.completed}/{task.total} screens"),
+        TextColumn("{task.completed}/{task.total} " + what),
         BarColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(elapsed_when_finished=True),

@@ -1,0 +1,125 @@
+"""What `eval` saves: questions about few screens, together and one after the other.
+
+Three ways in one process, with the same weights and the same questions: together, as
+`eval` asks; one `generate` each, with what the program remembers of a picture; one
+`generate` each with nothing remembered, as a process for each question would have it
+(without its start). Each way begins with an empty memory. Lists of widgets are left
+out: one takes as long as all other answers. The last line of stdout is one JSON
+document.
+
+Run: python benchmarks/eval_speed.py benchmarks/data/kits.jsonl --screens 2
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+from mm15_mlx import generate, load
+from mm15_mlx.answered import ordered
+from mm15_mlx.config import UserError
+from mm15_mlx.evaluate import predictions
+from mm15_mlx.images import load_picture
+from mm15_mlx.mm15 import MM15
+from mm15_mlx.processor import Processor
+from mm15_mlx.tasks import MAX_TOKENS, Row, pictures, question, read_tasks
+
+TOGETHER, REMEMBERED, FRESH = "together", "one by one", "one by one, nothing kept"
+Answers = dict[str, str]
+Way = Callable[[MM15, Processor, Sequence[Row]], Answers]
+
+
+def together(model: MM15, processor: Processor, rows: Sequence[Row]) -> Answers:
+    return {p.row["id"]: p.result.text for p in predictions(model, processor, rows)}
+
+
+def remembered(model: MM15, processor: Processor, rows: Sequence[Row]) -> Answers:
+    return {row["id"]: _ask(model, processor, row) for row in rows}
+
+
+def fresh(model: MM15, processor: Processor, rows: Sequence[Row]) -> Answers:
+    answers = {}
+    for row in rows:
+        processor.memory.forget()
+        answers[row["id"]] = _ask(model, processor, row)
+    return answers
+
+
+def _ask(model: MM15, processor: Processor, row: Row) -> str:
+    images = [load_picture(p) for p in pictures(row)]
+    limit = MAX_TOKENS[row["task"]]
+    return generate(model, processor, question(row), images, max_tokens=limit).text
+
+
+WAYS: dict[str, Way] = {TOGETHER: together, REMEMBERED: remembered, FRESH: fresh}
+
+
+def chosen(rows: Sequence[Row], screens: int, questions: int) -> list[Row]:
+    """The first questions about each of the first screens that have enough."""
+    rows = [row for row in rows if row["task"] != "widgets"]
+    groups = [group for group in ordered(rows) if len(group) >= questions]
+    if len(groups) < screens:
+        raise UserError(
+            f"only {len(groups)} screens have {questions} questions; "
+            "ask for fewer with --screens or --questions"
+        )
+    return [row for group in islice(groups, screens) for row in group[:questions]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tasks", type=Path)
+    parser.add_argument("--model", default="nano-ui")
+    parser.add_argument("--screens", type=int, default=2)
+    parser.add_argument("--questions", type=int, default=10, help="about each screen")
+    parser.add_argument("--trials", type=int, default=3)
+    args = parser.parse_args(arguments)
+    try:
+        rows = chosen(read_tasks(args.tasks), args.screens, args.questions)
+        model, processor = load(args.model)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    together(model, processor, rows[:2])  # compiles and reads the weights
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    cpu: dict[str, list[float]] = {way: [] for way in WAYS}
+    answers: dict[str, Answers] = {}
+    for _ in range(args.trials):
+        for way, ask in WAYS.items():
+            processor.memory.forget()
+            begin, begin_cpu = time.perf_counter(), time.process_time()
+            answers[way] = ask(model, processor, rows)
+            seconds[way].append((time.perf_counter() - begin) / len(rows))
+            cpu[way].append((time.process_time() - begin_cpu) / len(rows))
+            print(f"{way}: {seconds[way][-1]:.3f} s a question", file=sys.stderr)
+    fewest = median(seconds[TOGETHER]), median(cpu[TOGETHER])
+    print("| way | s a question | spread | slower | CPU s | slower | same answers |")
+    print("|---|---|---|---|---|---|---|")
+    report = {"screens": args.screens, "questions": args.questions, "ways": {}}
+    for way, times in seconds.items():
+        same = sum(answers[way][k] == answers[TOGETHER][k] for k in answers[way])
+        found = {
+            "seconds": round(median(times), 4),
+            "slower": round(median(times) / fewest[0], 2),
+            "cpu_seconds": round(median(cpu[way]), 4),
+            "cpu_slower": round(median(cpu[way]) / fewest[1], 2),
+            "same_answers": same,
+        }
+        report["ways"][way] = found
+        print(
+            f"| {way} | {found['seconds']:.3f} | {min(times):.3f}–{max(times):.3f} | "
+            f"{found['slower']:.1f} × | {found['cpu_seconds']:.3f} | "
+            f"{found['cpu_slower']:.1f} × | {same} of {len(rows)} |"
+        )
+    print(f"\n{json.dumps(report)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Answers on disk: the lines of `eval --predictions`, and a run that was stopped.
+
+What this file is: one JSON object a line, the task with its `prediction`, `boxes` and
+`scores`. Until a run is whole its answers stand in a hidden file beside the target,
+whose first line says what they hang on, and `--resume` goes on from there. What it is
+not: the answering (evaluate.py).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TextIO
+
+from mm15_mlx import __version__
+from mm15_mlx.config import UserError
+from mm15_mlx.decoding import Options
+from mm15_mlx.outputs import output_file, write_lines
+from mm15_mlx.scores import Place, Said
+from mm15_mlx.summaries import Prediction
+from mm15_mlx.tasks import FIELDS, Row, pictures
+from mm15_mlx.ui import Element
+
+# What a run hangs on, as a refusal names it.
+HEADER = {
+    "weights": "another model or other adapters",
+    "data": "other tasks or pictures",
+    "options": "other options",
+    "version": "another version of mm15-mlx",
+}
+KEYS = ("id", "task", "prediction", "boxes", "scores")
+_OF_MODEL = (".json", ".safetensors", ".model")
+_SAMPLES, _SAMPLE = 256, 1 << 16  # of a weight file too large to be read whole
+
+
+# --- lines -----------------------------------------------------------------------
+
+
+def prediction_row(p: Prediction) -> Row:
+    """One line of `--predictions`: the task, the answer and its scores."""
+    boxes = [list(b.px) for b in p.result.boxes]
+    row = {**p.row, "prediction": p.result.text, "boxes": boxes, "scores": p.scores}
+    if p.row["task"] == "widgets":
+        row["listed"] = [asdict(element) for element in p.listed]
+    return row
+
+
+def said(row: Row, line: Row, seconds: float = 0.0) -> Prediction:
+    """The answer to `row` that a line of `--predictions` holds."""
+    boxes = tuple(Place(tuple(box)) for box in line["boxes"])
+    listed = [Element(**element) for element in line.get("listed", ())]
+    result = Said(line["prediction"], boxes)
+    return Prediction(row, result, line["scores"], seconds, listed)
+
+
+def read_predictions(path: Path) -> list[Row]:
+    """The lines of a file of `--predictions`. Raises UserError with the line for
+    anything else, and for an id that comes twice in a task."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; write it with eval --predictions")
+    rows: dict[tuple[str, str], int] = {}
+    lines = []
+    for number, line in enumerate(path.read_text("utf-8").rstrip("\n").split("\n"), 1):
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+            good = all(key in row for key in KEYS) and row["task"] in FIELDS
+            good = good and isinstance(row["scores"], dict)
+            said(row, row)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            good = False
+        if not good:
+            raise UserError(f"{where} is not a line of eval --predictions")
+        first = rows.setdefault(key_of(row), number)
+        if first != number:
+            raise UserError(
+                f"{where} has the id {row['id']!r} of line {first}; answers are told "
+                "apart by id and task: make them unique"
+            )
+        lines.append(row)
+    return lines
+
+
+def key_of(row: Row) -> tuple[str, str]:
+    """What tells rows apart."""
+    return row["task"], str(row["id"])
+
+
+# --- runs ------------------------------------------------------------------------
+
+
+def ordered(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows in the order in which they are answered: those about the same pictures
+    together."""
+    groups = groupby(sorted(rows, key=pictures), key=pictures)
+    return [list(group) for _, group in groups]
+
+
+def header(
+    model: Path,
+    adapters: Path | None,
+    rows: Sequence[Row],
+    corpus: Sequence[Row],
+    options: Options,
+) -> Row:
+    """What the answers hang on: hashes of weights and tasks, the options. `corpus`:
+    all rows of the file, whose references weigh the words of captions."""
+    folders = [model, *([adapters] if adapters else [])]
+    return {
+        "weights": _folders_hash(folders),
+        "data": _tasks_hash(rows, corpus),
+        "options": asdict(options),
+        "version": __version__,
+    }
+
+
+class Run:
+    """The answers of a run as they come, whole groups at a time."""
+
+    def __init__(self, target: Path, head: Row, force: bool, resume: bool) -> None:
+        """Raises UserError where the target or what a stopped run left forbids it;
+        writes nothing yet."""
+        self.target = target
+        self.head = head
+        self.path = target.with_name(f".{target.name}.unfinished")
+        self.lines: list[Row] = []
+        if resume and target.exists() and not self.path.exists() and not force:
+            raise UserError(
+                f"{target} is whole, there is nothing to resume; "
+                "give --force to answer again"
+            )
+        output_file(target, force or (resume and self.path.exists()))
+        if not self.path.exists():
+            return
+        if resume:
+            self.lines = self._read()
+        elif not force:
+            raise UserError(
+                f"{target} has answers of a run that was stopped; give --resume to go "
+                "on with it, or --force to begin again"
+            )
+
+    def done(self, groups: Sequence[Sequence[Row]]) -> list[Prediction]:
+        """What is answered already, of whole groups; the rest is dropped."""
+        found: list[Prediction] = []
+        for group in groups:
+            mine = self.lines[len(found) : len(found) + len(group)]
+            if len(mine) < len(group):
+                break
+            found += [
+                said(row, line["answer"], line["seconds"])
+                for row, line in zip(group, mine, strict=True)
+            ]
+        return found
+
+    def open(self, done: Sequence[Prediction]) -> TextIO:
+        """The hidden file, holding what is done and ready for more."""
+        write_lines(self.path, [json.dumps(self.head), *map(_line, done)])
+        return self.path.open("a", encoding="utf-8")
+
+    def add(self, file: TextIO, group: Sequence[Prediction]) -> None:
+        file.write("".join(f"{_line(p)}\n" for p in group))
+        file.flush()  # so that a killed process leaves it
+
+    def finish(self, done: Sequence[Prediction]) -> None:
+        """The target, at once; the hidden file goes."""
+        rows = [json.dumps(prediction_row(p), ensure_ascii=False) for p in done]
+        write_lines(self.target, rows)
+        self.path.unlink(missing_ok=True)
+
+    def _read(self) -> list[Row]:
+        found = list(_whole_lines(self.path))
+        if not found or not isinstance(found[0], dict):
+            raise UserError(f"{self.path} cannot be read; give --force to begin again")
+        for key, what in HEADER.items():
+            if found[0].get(key) != self.head[key]:
+                raise UserError(
+                    f"--resume: the stopped run of {self.target} had {what}; ask as "
+                    "it did, or give --force without --resume to begin again"
+                )
+        return found[1:]
+
+
+def _line(p: Prediction) -> str:
+    line = {"seconds": p.seconds, "answer": prediction_row(p)}
+    return json.dumps(line, ensure_ascii=False)
+
+
+def _whole_lines(path: Path) -> Iterator[Any]:
+    """The JSON of every line before the first that a kill cut off."""
+    for line in path.read_text("utf-8", errors="replace").split("\n"):
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def _tasks_hash(rows: Sequence[Row], corpus: Sequence[Row]) -> str:
+    """Of the rows and their pictures' bytes, wherever these lie."""
+    paths = {p: k for k, p in enumerate({p: 0 for r in rows for p in pictures(r)})}
+    digest = hashlib.blake2b(digest_size=16)
+    for row in rows:
+        rest = {k: v for k, v in row.items() if k not in ("image", "images")}
+        asked = [rest, [paths[p] for p in pictures(row)]]
+        digest.update(json.dumps(asked, sort_keys=True).encode())
+    references = [[r["task"], r["references"]] for r in corpus if "references" in r]
+    digest.update(json.dumps(references).encode())
+    for path in paths:
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()
+
+
+def _folders_hash(folders: Sequence[Path]) -> str:
+    """Of what makes the answers: configuration, tokenizer, weights. A large file's
+    content is sampled, as training changes every part of it."""
+    digest = hashlib.blake2b(digest_size=16)
+    for folder in folders:
+        for path in sorted(p for p in folder.iterdir() if p.suffix in _OF_MODEL):
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size} ".encode())
+            with path.open("rb") as file:
+                if size <= _SAMPLES * _SAMPLE:
+                    digest.update(file.read())
+                    continue
+                for k in range(_SAMPLES):
+                    file.seek((size - _SAMPLE) * k // (_SAMPLES - 1))
+                    digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()

@@ -1,0 +1,202 @@
+"""Referring expressions in photographs: RefCOCO(+, g), Flickr30k Entities.
+
+Both count the first answered box with IoU ≥ 0.5: `acc@0.5` of `find_widget`.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from mm15_mlx.config import UserError
+from mm15_mlx.readers.pictures import found
+from mm15_mlx.readers.records import Record, numbers, records, upright_box
+from mm15_mlx.readers.sources import pickled, read_json, read_text
+from mm15_mlx.tasks import Row
+
+_COCO = ("train2014", "images/train2014", "images", "val2014", "train2017")
+_PHOTOS = ("flickr30k-images", "flickr30k_images", "images")
+
+
+def refcoco(path: Path, split: str | None) -> Iterator[Row]:
+    """RefCOCO (arXiv 1608.00272), in one of three layouts; one row for each expression,
+    boxes x, y, width, height in pixels in all of them.
+
+    - `instances.json` with `refs*.json`, the original's two files; the original's refs
+      are a pickle, which is not read: export it. `split` is compared with each ref's.
+    - `finetune_refcoco_{split}.json` of MDETR, which Ferret is measured on: an image
+      and an annotation for each expression, pictures in `train2014`.
+    - The hub's exports (lmms-lab), parquet or JSON rows: `image`, `bbox`, `answer`, a
+      list of expressions.
+
+    Splits: val, testA, testB. Layouts as of 2026, not tried with the real files.
+    """
+    return _referring(path, split, "refcoco")
+
+
+def refcoco_plus(path: Path, split: str | None) -> Iterator[Row]:
+    """RefCOCO+: expressions without places. Layouts and splits as of `refcoco`."""
+    return _referring(path, split, "refcoco+")
+
+
+def refcocog(path: Path, split: str | None) -> Iterator[Row]:
+    """RefCOCOg (arXiv 1511.02283): longer ones. Layouts as of `refcoco`; splits val and
+    test."""
+    return _referring(path, split, "refcocog")
+
+
+def _referring(path: Path, split: str | None, name: str) -> Iterator[Row]:
+    instances = path / "instances.json"
+    if instances.is_file():
+        yield from _instances(instances, split)
+        return
+    # one folder of MDETR's holds all three
+    mdetr = f"finetune_{name}_*.json"
+    patterns = (mdetr, "*.parquet", "*.jsonl", "*.json", "refs*.p")
+    for record in records(path, patterns, split, inside="rows"):
+        if "annotations" in record.data and "images" in record.data:
+            yield from _mdetr(record)
+        else:
+            yield from _exported(record)
+
+
+def _exported(record: Record) -> Iterator[Row]:
+    image = record.picture("image", "file_name", "img_path", below=_COCO)
+    box = _corners(record.four("bbox"), record.where)
+    name = str(record.get("question_id", "id") or record.number)
+    texts = record.texts("answer", "sentences", "expression")
+    for number, text in enumerate(texts):
+        yield _row(f"{name}-{number}", image, text, box)
+
+
+def _mdetr(record: Record) -> Iterator[Row]:
+    where = str(record.file)
+    boxes = {a["image_id"]: a for a in _objects(record.data, "annotations", where)}
+    for number, image in enumerate(_objects(record.data, "images", where), 1):
+        where = f"{record.file}, image {number}"
+        for key in ("id", "file_name", "caption"):
+            if key not in image:
+                raise UserError(f"{where} lacks the key {key!r}")
+        box = numbers(boxes.get(image["id"], {}).get("bbox"), 4, f"{where}: bbox")
+        folders = (record.folder, record.file.parent)
+        path = found(image["file_name"], where, folders, _COCO)
+        yield _row(str(image["id"]), path, image["caption"], _corners(box, where))
+
+
+def _instances(file: Path, split: str | None) -> Iterator[Row]:
+    folder = file.parent
+    refs = sorted(folder.glob("refs*.json"))
+    if not refs:
+        pickles = sorted(folder.glob("refs*.p"))
+        if pickles:
+            raise pickled(pickles[0])
+        raise UserError(f"{folder} holds instances.json without refs*.json; add it")
+    data = read_json(file)
+    boxes = {a["id"]: a.get("bbox") for a in _objects(data, "annotations", str(file))}
+    names = {i["id"]: i.get("file_name") for i in _objects(data, "images", str(file))}
+    seen = set()
+    for number, ref in enumerate(_objects({"refs": read_json(refs[0])}, "refs", ""), 1):
+        where = f"{refs[0]}, row {number}"
+        for key in ("image_id", "ann_id", "split", "sentences"):
+            if key not in ref:
+                raise UserError(f"{where} lacks the key {key!r}")
+        seen.add(ref["split"])
+        if split is not None and ref["split"].casefold() != split.casefold():
+            continue
+        box = _corners(numbers(boxes.get(ref["ann_id"]), 4, f"{where}: bbox"), where)
+        image = names.get(ref["image_id"])
+        if not image:
+            raise UserError(f"{where}: {file} has no image {ref['image_id']!r}")
+        path = found(image, where, (folder, folder.parent), _COCO)
+        for sentence in _objects(ref, "sentences", where):
+            name = f"{ref.get('ref_id', number)}-{sentence.get('sent_id', 0)}"
+            text = sentence.get("sent") or sentence.get("raw") or ""
+            yield _row(name, path, text, box) | {"split": ref["split"]}
+    if split is not None and split.casefold() not in {s.casefold() for s in seen}:
+        raise UserError(
+            f"{refs[0]} has no ref of the split {split!r}; "
+            f"it has {', '.join(sorted(seen))}"
+        )
+
+
+def _objects(data: Any, key: str, where: str) -> list[dict[str, Any]]:
+    found = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(found, list) or not all(isinstance(f, dict) for f in found):
+        raise UserError(f"{where or key}: {key!r} is not a list of objects")
+    return found
+
+
+def _corners(box: list[float], where: str) -> list[float]:
+    x, y, width, height = box
+    return upright_box([x, y, x + width, y + height], where)
+
+
+def _row(name: str, image: str, text: str, box: list[float]) -> Row:
+    """The question is "Where is the …?", so the expression's own article goes."""
+    query = re.sub(r"^(the|a|an)\s+", "", text.strip(), flags=re.IGNORECASE)
+    return {
+        "id": name, "image": image, "task": "find_widget", "query": query, "box": box,
+    }  # fmt: skip
+
+
+# --- Flickr30k Entities ----------------------------------------------------------
+
+_PHRASE = re.compile(r"\[/EN#(\d+)((?:/\w+)+) ([^\]]+)\]")
+
+
+def flickr30k(path: Path, split: str | None) -> Iterator[Row]:
+    """Flickr30k Entities (arXiv 1505.04870): `Sentences/ID.txt`, `Annotations/ID.xml`,
+    `flickr30k-images/ID.jpg` and the lists `{train,val,test}.txt`; one row for each
+    phrase that has a box. Slice: `type` (people, clothing, …).
+
+    Where a phrase has several boxes, the box around all of them is sought: the "merged
+    boxes" protocol. Corners in the XML count from 1. A `split` is needed. Layout from
+    the published tools, not tried with the real files.
+    """
+    if split is None:
+        raise UserError(f"{path} holds several splits; choose one with --split test")
+    listed = path / f"{split}.txt"
+    if not listed.is_file():
+        raise UserError(f"{listed} does not exist; it lists the pictures of the split")
+    for name in read_text(listed).split():
+        boxes = _annotated(path / "Annotations" / f"{name}.xml")
+        file = path / "Sentences" / f"{name}.txt"
+        image = found(f"{name}.jpg", str(file), (path, path.parent), _PHOTOS)
+        for number, sentence in enumerate(read_text(file).splitlines()):
+            for k, (entity, kinds, text) in enumerate(_PHRASE.findall(sentence)):
+                if entity in boxes:
+                    kind = kinds.split("/")[1]
+                    key = f"{name}-{number}-{k}"
+                    yield _row(key, image, text, boxes[entity]) | {"type": kind}
+
+
+def _annotated(file: Path) -> dict[str, list[float]]:
+    """The merged box x1, y1, x2, y2 of each entity."""
+    text = read_text(file)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        # what entities do (other files, a billion laughs) no annotation needs
+        raise UserError(f"{file} declares a document type, so it is not read")
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as e:
+        raise UserError(f"{file} is not XML: {e}") from e
+    merged: dict[str, list[float]] = {}
+    for place in root.findall("object"):
+        bounds = place.find("bndbox")
+        if bounds is None:  # of the whole scene, or not to be seen
+            continue
+        try:
+            box = [
+                float(bounds.findtext(side, "")) - 1
+                for side in ("xmin", "ymin", "xmax", "ymax")
+            ]
+        except ValueError as e:
+            raise UserError(f"{file}: a bndbox lacks a number") from e
+        for name in place.findall("name"):
+            old = merged.get(name.text or "", box)
+            merged[name.text or ""] = [
+                *map(min, old[:2], box[:2]),
+                *map(max, old[2:], box[2:]),
+            ]
+    return merged

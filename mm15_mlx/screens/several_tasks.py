@@ -1,0 +1,82 @@
+"""Annotated screens → tasks for `mm15-mlx eval` about several of them at once.
+
+All are `vqa`: the answers are words. `asks` names the kind, for `--by asks`.
+
+Run: python -m mm15_mlx.screens.several_tasks --screens DIR … --out several.jsonl
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from mm15_mlx.screens.several import (
+    Several,
+    about_flow,
+    about_pair,
+    series,
+    which,
+)
+
+Row = dict[str, Any]
+# What was tapped and what changed end in a box, which the metric leaves aside.
+METRIC = {"changed": "contains", "tapped": "contains"}
+TRIES = 50  # for one question about two screens: most pairs of screens allow one
+
+
+def questions(rows: list[Row], count: int, rng: Random) -> Iterator[Several]:
+    """`count` questions about two single screens, and all about pairs and flows."""
+    single = [row for row in rows if "pair" not in row and "flow" not in row]
+    for _ in range(count if len(single) > 1 else 0):
+        made = (which(rng, *rng.sample(single, 2)) for _ in range(TRIES))
+        found = next((m for m in made if m), None)
+        if found:
+            yield found
+    for before, after in series(rows, "pair"):
+        yield from about_pair(rng, before, after)
+    for frames in series(rows, "flow"):
+        yield about_flow(rng, frames)[0]  # their order; the rest is what pairs ask
+
+
+def task(number: int, several: Several, out: Path) -> Row:
+    """The row of one question in the file `out`."""
+    asked = several.question
+    answer = asked.answer.partition(" <box")[0]
+    folders = [Path(row["folder"]) for row in several.images]
+    return {
+        "id": f"several-{number:04d}",
+        "images": [
+            os.path.relpath(folder / row["image"], out.parent)
+            for folder, row in zip(folders, several.images, strict=True)
+        ],
+        "task": "vqa",
+        "question": asked.prompt,
+        "answers": [answer],
+        "metric": METRIC.get(asked.task, "exact_match"),
+        "asks": asked.task,
+        "kit": several.images[0]["kit"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--screens", type=Path, nargs="+", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--which", type=int, default=60, help="about any two screens")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rows = [
+        json.loads(line) | {"folder": str(folder)}
+        for folder in args.screens
+        for line in (folder / "screens.jsonl").read_text().splitlines()
+    ]
+    made = questions(rows, args.which, Random(args.seed))
+    lines = [json.dumps(task(n, q, args.out)) for n, q in enumerate(made)]
+    args.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""The rows of `mm15-mlx eval`: reading and checking them, and what each asks.
+
+What this file is: `{"id", "task", …}` with an `image`, several `images` or a `video`,
+and boxes in pixels of the original picture, the first one where there are several.
+What it is not: the metrics (scores.py) or the answering (evaluate.py).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mm15_mlx import ui
+from mm15_mlx.config import UserError
+from mm15_mlx.vqa import METRICS
+
+Row = dict[str, Any]
+
+# task → the fields that a row must have, besides id, pictures and task
+FIELDS = {
+    "find_text": ("text", "box"),
+    "find_icon": ("icon", "box"),
+    "find_widget": ("query", "box"),
+    "ocr": ("box", "text"),
+    "widget_class": ("box", "type"),
+    "icon_class": ("box", "icon"),
+    "tappable": ("box", "answer"),
+    "widgets": ("elements",),
+    "screen_summary": ("references",),
+    "widget_caption": ("box", "references"),
+    "vqa": ("question", "answers", "metric"),
+}
+SHOWN = ("image", "images", "video")
+FIND = ("find_text", "find_icon", "find_widget")
+CAPTIONS = ("screen_summary", "widget_caption")
+CLASSES = {"widget_class": "type", "icon_class": "icon", "tappable": "answer"}
+# the verbs' own limits: a list of a whole screen is longer than an answer
+MAX_TOKENS = {
+    **dict.fromkeys(FIELDS, 64),
+    "widgets": 1500,
+    "screen_summary": 128,
+}
+# Of VQA's ten people: accuracy leaves one out and asks for three that agree.
+LEAST_PEOPLE = 4
+
+
+def read_tasks(path: Path) -> list[Row]:
+    """The rows of a task file, checked; pictures become paths beside the file. Raises
+    UserError with the line."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; give a JSONL file of tasks")
+    rows = []
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path} is not UTF-8 text: {e.reason}") from e
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as e:
+            reason = e.msg if isinstance(e, json.JSONDecodeError) else "nested too deep"
+            raise UserError(f"{where} is not JSON: {reason}") from e
+        rows.append(checked(row, where, path.parent))
+    if not rows:
+        raise UserError(f"{path} holds no tasks")
+    return rows
+
+
+def checked(row: Any, where: str, folder: Path) -> Row:
+    """The row with its pictures' paths below `folder`. Raises UserError that begins
+    with `where` for what cannot be asked or scored."""
+    if not isinstance(row, dict):
+        raise UserError(f"{where} is not an object")
+    if row.get("task") not in FIELDS:
+        raise UserError(
+            f"{where} has the task {row.get('task')!r}; "
+            f"it must be one of {', '.join(FIELDS)}"
+        )
+    shown = [key for key in SHOWN if key in row]
+    if len(shown) > 1:
+        raise UserError(f"{where} has both {' and '.join(shown)}; leave one out")
+    image = shown[0] if shown else "image"
+    for key in ("id", image, *FIELDS[row["task"]]):
+        if key not in row:
+            raise UserError(f"{where} lacks the key {key!r}")
+    _check_values(row, where)
+    paths = row["images"] if image == "images" else [row[image]]
+    if not isinstance(paths, list) or not paths:
+        raise UserError(f"{where}: images must be a list of at least one path")
+    if not all(isinstance(p, str) for p in paths):
+        raise UserError(f"{where}: {image} must hold paths, as text")
+    paths = [str(folder / p) for p in paths]
+    for path in paths:
+        if not Path(path).is_file():
+            what = "video" if image == "video" else "picture"
+            raise UserError(f"{where}: the {what} {path} does not exist")
+    return row | {image: paths if image == "images" else paths[0]}
+
+
+def _check_values(row: Row, where: str) -> None:
+    for key in FIELDS[row["task"]]:
+        value = row[key]
+        if key == "box":
+            if not is_box(value):
+                raise UserError(
+                    f"{where}: box is {value!r}; it must be four numbers x1, y1, x2, y2"
+                )
+        elif key == "elements":
+            _check_elements(value, where)
+        elif key in ("references", "answers"):
+            texts = isinstance(value, list) and all(isinstance(v, str) for v in value)
+            if not texts or not value:
+                raise UserError(f"{where}: {key} must be a list of at least one text")
+        elif not isinstance(value, str):
+            raise UserError(f"{where}: {key} is {value!r}; it must be a text")
+    if row["task"] == "vqa":
+        metric = row["metric"]
+        if metric not in METRICS:
+            raise UserError(
+                f"{where} has the metric {metric!r}; "
+                f"it must be one of {', '.join(METRICS)}"
+            )
+        if metric == "vqa_accuracy" and len(row["answers"]) < LEAST_PEOPLE:
+            raise UserError(
+                f"{where}: vqa_accuracy compares people, and answers holds "
+                f"{len(row['answers'])}; give at least {LEAST_PEOPLE}, or use "
+                "exact_match"
+            )
+
+
+def is_box(value: Any) -> bool:
+    """Whether a value of a row is four numbers."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 4
+        and all(isinstance(v, int | float) and abs(v) < float("inf") for v in value)
+    )
+
+
+def _check_elements(elements: Any, where: str) -> None:
+    if not isinstance(elements, list) or not elements:
+        raise UserError(f"{where}: elements must be a list of at least one element")
+    for number, element in enumerate(elements, 1):
+        if not isinstance(element, dict) or not {"type", "text", "box"} <= set(element):
+            raise UserError(f"{where}: element {number} is not {{type, text, box}}")
+        if element["type"] not in ui.ELEMENT_TYPES:
+            raise UserError(
+                f"{where}: element {number} has the type {element['type']!r}; "
+                f"it must be one of {', '.join(ui.ELEMENT_TYPES)}"
+            )
+
+
+def pictures(row: Row) -> tuple[str, ...]:
+    """The paths of a row's pictures, or of its video; answers about the same ones are
+    not independent, and are given together."""
+    if "images" in row:
+        return tuple(row["images"])
+    return (row["video"] if "video" in row else row["image"],)
+
+
+def question(row: Row) -> str:
+    """The prompt of a task. A question of `vqa` is asked as it stands: an instruction
+    such as "answer with a word" belongs into the row."""
+    match row["task"]:
+        case "find_text":
+            return ui.find_text_prompt(row["text"])
+        case "find_icon":
+            return ui.find_prompt(f"{row['icon']} icon")
+        case "find_widget":
+            return ui.find_prompt(row["query"])
+        case "ocr":
+            return ui.ocr_prompt(row["box"])
+        case "widget_class":
+            return ui.widget_class_prompt(row["box"])
+        case "icon_class":
+            return ui.icon_class_prompt(row["box"])
+        case "tappable":
+            return ui.tappable_prompt(row["box"])
+        case "widgets":
+            return ui.WIDGETS_PROMPT
+        case "screen_summary":
+            return ui.SUMMARY_PROMPT
+        case "widget_caption":
+            return ui.widget_caption_prompt(row["box"])
+        case _:
+            return row["question"]

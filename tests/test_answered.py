@@ -1,0 +1,238 @@
+"""Runs that are stopped and go on, and the files of answers."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mm15_mlx.answered import (
+    Run,
+    header,
+    ordered,
+    prediction_row,
+    read_predictions,
+    said,
+)
+from mm15_mlx.config import UserError
+from mm15_mlx.decoding import Options
+from mm15_mlx.tasks import read_tasks
+
+Cli = Callable[..., tuple[int, str, str]]
+BOX = {"type": "text", "text": "Save", "box": [0, 0, 20, 30]}
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    """Three pictures, two questions about each, in no order."""
+    rows = []
+    for name in "bac":
+        Image.new("RGB", (90, 160), (ord(name), 80, 200)).save(tmp_path / f"{name}.png")
+        one = {"image": f"{name}.png", "box": [0, 0, 9, 9], "text": "x"}
+        rows.append({"id": f"{name}1", "task": "ocr", **one})
+        rows.append({"id": f"{name}2", "task": "find_text", **one})
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("\n".join(json.dumps(r) for r in rows))
+    return path
+
+
+# Run as a program of its own: the third picture's questions end it like a power cut.
+KILLED = """
+import os, signal, sys
+from mm15_mlx import cli, evaluate
+
+answer, asked = evaluate.answer_together, []
+
+def killed(*arguments):
+    asked.append(1)
+    if len(asked) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return answer(*arguments)
+
+evaluate.answer_together = killed
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_killed_run_goes_on(
+    button: Path, tasks: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tasks.parent / "whole.jsonl", tasks.parent / "out.jsonl"
+    hidden = out.with_name(".out.jsonl.unfinished")
+    verb = ["eval", "--model", button, "--data", tasks, "--predictions"]
+    assert cli(*verb, whole)[0] == 0
+    command = [sys.executable, "-c", KILLED, *map(str, verb), str(out)]
+    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[1]))
+    assert subprocess.run(command, env=environment, capture_output=True).returncode < 0
+    assert not out.exists()  # no half file under the name that was asked for
+    assert len(hidden.read_text().splitlines()) == 1 + 4
+
+    status, _, complaint = cli(*verb, out)
+    assert status == 2
+    assert "has answers of a run that was stopped; give --resume to go on" in complaint
+    with hidden.open("a") as file:
+        file.write('{"seconds": 0.1, "answer": {"id"')  # a line that was cut off
+
+    asked = []
+    from mm15_mlx import evaluate
+
+    answer = evaluate.answer_together
+    monkeypatch.setattr(
+        evaluate, "answer_together", lambda *a: asked.append(len(a[2])) or answer(*a)
+    )
+    status, printed, said_so = cli(*verb, out, "--resume", "--json")
+    assert status == 0 and asked == [2]  # one picture was left
+    assert "resuming after 4 of 6 tasks" in said_so
+    assert json.loads(printed)["n"] == 6
+    assert out.read_bytes() == whole.read_bytes()
+    assert not hidden.exists()
+    status, _, complaint = cli(*verb, out, "--resume")
+    assert status == 2 and "out.jsonl is whole, there is nothing to resume" in complaint
+
+
+@pytest.fixture
+def stopped(button: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a run leaves that was interrupted before its first answer."""
+    from mm15_mlx import evaluate
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tasks.parent / "out.jsonl"
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "answer_together", stop)
+        wanted = evaluate.Wanted(predictions=out)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate.run(str(button), tasks, wanted)
+    return out
+
+
+def test_a_run_goes_on_with_the_same_things_only(
+    button: Path, tasks: Path, stopped: Path, cli: Cli, tmp_path: Path
+) -> None:
+    def resume(*more: str | Path, model: Path = button) -> str:
+        verb = ["eval", "--model", model, "--data", tasks, "--predictions", stopped]
+        status, _, complaint = cli(*verb, "--resume", *more)
+        assert status == 2
+        return complaint
+
+    assert "--resume: the stopped run of" in resume("--kv-bits", "8")
+    assert "had other options; ask as it did, or give --force" in resume(
+        "--kv-bits", "8"
+    )
+    assert "had other tasks or pictures" in resume("--limit", "2")
+    Image.new("RGB", (90, 160), "black").save(tasks.parent / "a.png")
+    assert "had other tasks or pictures" in resume()
+    ui_copy = Path(shutil.copytree(button, tmp_path / "model"))
+    config = ui_copy / "config.json"
+    config.write_text(config.read_text().replace("{", "{ ", 1))
+    assert "had another model or other adapters" in resume(model=ui_copy)
+    hidden = stopped.with_name(".out.jsonl.unfinished")
+    head = {**json.loads(hidden.read_text()), "version": "0"}
+    Image.new("RGB", (90, 160), (ord("a"), 80, 200)).save(tasks.parent / "a.png")
+    hidden.write_text(json.dumps(head))
+    assert "had another version of mm15-mlx" in resume()
+    hidden.write_text("nonsense")
+    assert ".out.jsonl.unfinished cannot be read; give --force to begin" in resume()
+
+
+def test_force_begins_again(button: Path, tasks: Path, stopped: Path, cli: Cli) -> None:
+    verb = ["eval", "--model", button, "--data", tasks, "--predictions", stopped]
+    assert cli(*verb, "--force")[0] == 0
+    assert len(stopped.read_text().splitlines()) == 6
+
+
+def test_resuming_needs_a_file(button: Path, tasks: Path, cli: Cli) -> None:
+    status, _, complaint = cli("eval", "--data", tasks, "--resume")
+    assert status == 2
+    assert "--resume goes on with a file; give --predictions too" in complaint
+
+
+def test_half_a_group_is_answered_again(button: Path, tasks: Path) -> None:
+    rows = read_tasks(tasks)
+    groups = ordered(rows)
+    assert [[r["id"] for r in g] for g in groups] == [
+        ["a1", "a2"], ["b1", "b2"], ["c1", "c2"],
+    ]  # fmt: skip
+    head = header(button, None, rows, rows, Options())
+    run = Run(tasks.parent / "out.jsonl", head, force=False, resume=True)
+    line = {"prediction": "x", "boxes": [], "scores": {"exact": 1.0}}
+    run.lines = [{"seconds": 0.25, "answer": line} for _ in range(3)]
+    done = run.done(groups)
+    assert [p.row["id"] for p in done] == ["a1", "a2"]
+    assert done[0].seconds == 0.25
+    assert run.done([]) == []
+
+
+def test_what_answers_hang_on(button: Path, tasks: Path, tmp_path: Path) -> None:
+    rows = read_tasks(tasks)
+
+    def head(rows: Any, corpus: Any = (), adapters: Path | None = None) -> Any:
+        return header(button, adapters, rows, corpus or rows, Options())
+
+    same = head(rows)
+    assert head(rows) == same
+    caption = {"task": "screen_summary", "references": ["a list"]}
+    assert head(rows, [*rows, caption])["data"] != same["data"]  # CIDEr's weights
+    turned = [{**r, "image": rows[2]["image"]} for r in rows]
+    assert head(turned)["data"] != same["data"]
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "adapters.safetensors").write_bytes(b"1")
+    assert head(rows, (), tmp_path / "adapters")["weights"] != same["weights"]
+    # a file that is too large to be read whole still tells
+    large = tmp_path / "large"
+    large.mkdir()
+    (large / "model.safetensors").write_bytes(bytes(20 << 20))
+    before = header(large, None, rows, rows, Options())
+    (large / "model.safetensors").write_bytes(b"\1" * (20 << 20))
+    assert header(large, None, rows, rows, Options())["weights"] != before["weights"]
+
+
+def test_lines_are_read_back(tmp_path: Path) -> None:
+    line = {
+        "id": "1", "image": "a.png", "task": "widgets", "elements": [BOX],
+        "prediction": 'text "Save" [0, 0, 1, 1]', "boxes": [[0, 0, 9, 9.5]],
+        "scores": {"recall@0.5": 1.0},
+        "listed": [{"type": "text", "text": "Save", "px": [0, 0, 9, 9.5],
+                    "norm": [0, 0, 1, 1]}],
+    }  # fmt: skip
+    path = tmp_path / "out.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    (read,) = read_predictions(path)
+    row = {k: line[k] for k in ("id", "image", "task", "elements")}
+    assert prediction_row(said(row, read)) == {
+        **line, "boxes": [[0, 0, 9, 9.5]],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "out.jsonl, line 1 is not a line of eval --predictions"),
+        ("[]", "out.jsonl, line 1 is not a line of eval --predictions"),
+        ('{"id": "1", "task": "ocr", "prediction": "", "boxes": []}', "line 1 is not"),
+        ('{"id": "1", "task": "ocr", "prediction": "", "boxes": [], "scores": 1}',
+         "line 1 is not"),
+        ('{"id": "1", "task": "sing", "prediction": "", "boxes": [], "scores": {}}',
+         "line 1 is not"),
+        ('{"id": "1", "task": "ocr", "prediction": "", "boxes": [], "scores": {}}\n'
+         '{"id": 1, "task": "ocr", "prediction": "", "boxes": [], "scores": {}}',
+         "line 2 has the id 1 of line 1; answers are told apart by id and task"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_answers(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_predictions(path)
+
+
+def test_a_missing_file_of_answers(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist; write it with eval --predic"):
+        read_predictions(tmp_path / "no.jsonl")

@@ -1,0 +1,89 @@
+"""Task rows of questions, captions and several pictures; the rest is with `eval`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mm15_mlx.config import UserError
+from mm15_mlx.tasks import pictures, question, read_tasks
+
+VQA = {
+    "id": "1", "image": "a.png", "task": "vqa", "question": "Which is newer?",
+    "answers": ["left"], "metric": "exact_match",
+}  # fmt: skip
+CAPTION = {"id": "1", "image": "a.png", "task": "widget_caption", "box": [0, 0, 9, 9],
+           "references": ["go back"]}  # fmt: skip
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (40, 60), "red").save(tmp_path / name)
+    return tmp_path / "tasks.jsonl"
+
+
+def read(path: Path, **changes: Any) -> dict[str, Any]:
+    row = {**VQA, **changes}
+    row = {k: v for k, v in row.items() if v is not None}
+    path.write_text(json.dumps(row), encoding="utf-8")
+    return read_tasks(path)[0]
+
+
+def test_a_question_about_several_pictures(tasks: Path) -> None:
+    row = read(tasks, image=None, images=["a.png", "b.png"])
+    paths = tuple(str(tasks.parent / name) for name in ("a.png", "b.png"))
+    assert pictures(row) == paths
+    assert question(row) == "Which is newer?"  # as it stands
+    assert pictures(read(tasks)) == paths[:1]
+
+
+def test_captions_are_asked_as_ferret_ui_asks(tasks: Path) -> None:
+    assert question(CAPTION) == (
+        "For the interactive element <box>0,0,9,9</box>, "
+        "provide a phrase that best describes its functionality."
+    )
+    summary = {"task": "screen_summary", "references": ["a list"]}
+    assert question(summary) == "Provide a summary of this screenshot."
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metric": "bleu"}, r"line 1 has the metric 'bleu'; .* anls, .*mcq"),
+        ({"answers": []}, "line 1: answers must be a list of at least one text"),
+        ({"answers": "left"}, "line 1: answers must be a list of at least one text"),
+        ({"answers": [1]}, "line 1: answers must be a list of at least one text"),
+        ({"metric": "vqa_accuracy"},
+         "vqa_accuracy compares people, and answers holds 1; give at least 4, or use"),
+        ({"question": 7}, "line 1: question is 7; it must be a text"),
+        ({"question": None}, "line 1 lacks the key 'question'"),
+        ({"images": ["a.png"]}, "line 1 has both image and images; leave one out"),
+        ({"image": None, "images": []}, "images must be a list of at least one path"),
+        ({"image": None, "images": "a.png"}, "images must be a list of at least one"),
+        ({"image": None, "images": ["a.png", 3]}, "images must hold paths, as text"),
+        ({"image": 3}, "image must hold paths, as text"),
+        ({"image": None, "images": ["a.png", "c.png"]}, "picture .*c.png does not ex"),
+        ({"image": None}, "lacks the key 'image'"),
+        ({"task": "ocr", "text": "x", "box": [1, 2, 3]},
+         r"line 1: box is \[1, 2, 3\]; it must be four numbers x1, y1, x2, y2"),
+        ({"task": "ocr", "text": "x", "box": [1, 2, 3, float("inf")]}, "box is "),
+        ({"task": "screen_summary", "references": []}, "references must be a list"),
+    ],
+)  # fmt: skip
+def test_a_bad_row_is_one_line(
+    tasks: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        read(tasks, **changes)
+
+
+def test_files_that_are_no_text(tasks: Path) -> None:
+    tasks.write_bytes(b'{"id": "\xff"}')
+    with pytest.raises(UserError, match="tasks.jsonl is not UTF-8 text"):
+        read_tasks(tasks)
+    tasks.write_text("[" * 200_000)
+    with pytest.raises(UserError, match="line 1 is not JSON: nested too deep"):
+        read_tasks(tasks)

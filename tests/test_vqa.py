@@ -1,0 +1,111 @@
+"""Metrics of answers to questions, by cases worked out by hand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mm15_mlx.vqa import (
+    METRICS,
+    anls,
+    choice,
+    contains,
+    edits,
+    exact_match,
+    mcq,
+    relaxed_accuracy,
+    vqa_accuracy,
+    vqa_normalised,
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "answers", "value"),
+    [
+        ("Coca Cola", ["coca  cola"], 1.0),  # case and spaces do not count
+        ("coca colas", ["coca cola"], 1 - 1 / 10),
+        ("pepsi", ["coca cola", "pepso"], 1 - 1 / 5),  # the nearest answer
+        ("ab", ["ac"], 0.5),  # exactly a half still counts
+        ("abc", ["axy"], 0.0),  # a third does not
+        ("", ["a"], 0.0),
+        ("", [""], 1.0),
+    ],
+)
+def test_anls(said: str, answers: list[str], value: float) -> None:
+    assert anls(said, answers) == pytest.approx(value, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("said", "answer", "value"),
+    [
+        ("105", "100", 1.0), ("95", "100", 1.0), ("105.1", "100", 0.0),
+        ("-95", "-100", 1.0), ("95", "-100", 0.0),
+        ("50%", "0.5", 1.0), ("50%", "50", 0.0), (" 12 ", "12.3", 1.0),
+        ("0.0", "0", 0.0),  # of a truth of 0 the text counts
+        ("0", "0", 1.0), ("Blue", "blue", 1.0), ("blues", "blue", 0.0),
+        ("about 100", "100", 0.0), ("nan", "100", 0.0),
+    ],
+)  # fmt: skip
+def test_relaxed_accuracy(said: str, answer: str, value: float) -> None:
+    assert relaxed_accuracy(said, [answer]) == value
+    assert relaxed_accuracy(said, ["no such answer", answer]) == value
+
+
+def test_exact_match_and_containment() -> None:
+    assert exact_match(" Sign  IN", ["log in", "sign in"]) == 1
+    assert exact_match("sign in now", ["sign in"]) == 0
+    assert contains("It reads: Sign  in now", ["sign in"]) == 1
+    assert contains("sign", ["sign in"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("The two Dogs.", "2 dogs"),
+        ("dont", "don't"),
+        ("couldnt've", "couldn't've"),
+        ("hell", "hell"),  # a word, not he'll
+        ("black/white", "black white"),
+        ("yes, sir", "yes sir"),  # a space beside it: gone
+        ("1,000", "1000"),  # a number's comma takes every other mark along
+        ("3.5", "3.5"),
+        ("none", "0"),
+        ("somebody'd", "somebodyd"),
+        ("a\nb", "b"),
+    ],
+)
+def test_normalisation_of_vqa(text: str, normal: str) -> None:
+    assert vqa_normalised(text) == normal
+
+
+def test_vqa_accuracy_leaves_one_person_out() -> None:
+    ten = ["yes"] * 3 + ["no"] * 7
+    # leaving out one of three who agree, two others remain: 3 × 2/3 + 7 × 1, over 10
+    assert vqa_accuracy("Yes", ten) == pytest.approx((3 * 2 / 3 + 7) / 10)
+    assert vqa_accuracy("no", ten) == 1.0
+    assert vqa_accuracy("perhaps", ten) == 0.0
+    once = ["red"] + ["blue"] * 9
+    assert vqa_accuracy("red", once) == pytest.approx(9 * (1 / 3) / 10)
+    assert vqa_accuracy("Yes.", ["yes"] * 10) == 1.0  # normalised though all agree
+
+
+@pytest.mark.parametrize(
+    ("said", "letter"),
+    [
+        ("B", "B"), ("b", "B"), ("(B)", "B"), ("B.", "B"), (" B) the red one", "B"),
+        ("The answer is C", "C"), ("Answer: (D)", "D"), ("I choose (A), a cat", "A"),
+        ("Option B", "B"),
+        ("(A) or (B)", None), ("a cat", None), ("A cat", None),
+        ("The answer is a cat", None), ("", None), ("Bobby", None),
+    ],
+)  # fmt: skip
+def test_the_letter_of_an_answer(said: str, letter: str | None) -> None:
+    assert choice(said) == letter
+    assert mcq(said, ["(B)"]) == (letter == "B")
+
+
+@given(st.text(max_size=12), st.text(max_size=12))
+def test_every_metric_is_a_share_and_likes_the_truth(said: str, truth: str) -> None:
+    for metric in METRICS.values():
+        assert 0 <= metric(said, [truth] * 4) <= 1
+    assert anls(truth, [truth]) == exact_match(truth, [truth]) == 1
+    assert edits(said, truth) == edits(truth, said) <= max(len(said), len(truth))
