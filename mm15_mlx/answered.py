@@ -17,8 +17,11 @@ from typing import Any, TextIO
 from mm15_mlx import __version__
 from mm15_mlx.config import UserError
 from mm15_mlx.decoding import Options
+from mm15_mlx.images import load_picture
 from mm15_mlx.outputs import output_file, write_lines
+from mm15_mlx.processor import content_parts
 from mm15_mlx.scores import Place, Said
+from mm15_mlx.shots import Shot
 from mm15_mlx.summaries import Prediction
 from mm15_mlx.tasks import FIELDS, Row, pictures
 from mm15_mlx.ui import Element
@@ -104,16 +107,30 @@ def header(
     rows: Sequence[Row],
     corpus: Sequence[Row],
     options: Options,
+    shots: Sequence[Shot] = (),
 ) -> Row:
-    """What the answers hang on: hashes of weights and tasks, the options. `corpus`:
-    all rows of the file, whose references weigh the words of captions."""
+    """What the answers hang on: hashes of weights, tasks and examples, the options.
+    `corpus`: all rows of the file, whose references weigh the words of captions."""
     folders = [model, *([adapters] if adapters else [])]
     return {
         "weights": _folders_hash(folders),
         "data": _tasks_hash(rows, corpus),
+        "shots": _shots_hash(shots),
         "options": asdict(options),
         "version": __version__,
     }
+
+
+def _shots_hash(shots: Sequence[Shot]) -> str:
+    digest = hashlib.sha256()
+    for shot in shots:
+        for message in shot.messages:
+            for part in content_parts(message):
+                if part["type"] == "image":
+                    digest.update(load_picture(part["image"]).image.tobytes())
+                else:
+                    digest.update(part["text"].encode() + b"\0")
+    return digest.hexdigest()
 
 
 class Run:

@@ -24,6 +24,9 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="Which part of it: val, test, …")
     ] = None,
+    shots: Annotated[
+        Path | None, typer.Option(help="Examples before every question, one a line.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N.")] = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Write every answer, one JSON object a line.")
@@ -79,7 +82,7 @@ def evaluate(
     )
     wanted = module.Wanted(
         limit, predictions, resume, by or (), against, html, failures, force, json,
-        format, split, options,
+        format, split, shots, options,
     )  # fmt: skip
     store = feature_store(cache_dir, cache_gb)
     module.run(model, data, wanted, store, adapter_path)

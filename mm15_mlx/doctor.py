@@ -21,15 +21,22 @@ from mm15_mlx import blas
 Report = dict[str, typing.Any]
 
 BUNDLED = Path(__file__).parent / "models" / "nano-ui"
-EXTRAS = {  # extra of pyproject.toml -> the modules it brings
+# extra of pyproject.toml -> the modules it brings
+EXTRAS = {
     "app": ("gradio",),
     "video": ("av",),
     "screens": ("playwright", "faker"),
     "check": ("rapidocr", "onnxruntime"),
+    "parquet": ("pyarrow",),
+    "data": ("datasets",),
+    "report": ("tensorboard", "wandb"),
     "convert": ("torch",),
-    "test": ("pytest", "pytest_benchmark", "hypothesis"),
-    "parity": ("torch", "torchvision", "transformers", "timm", "open_clip"),
-}
+    "test": ("pytest", "pytest_benchmark", "hypothesis", "av"),
+    "parity": (
+        "torch", "torchvision", "transformers", "peft", "timm", "open_clip",
+        "pycocoevalcap", "anls_star",
+    ),
+}  # fmt: skip
 _SLOW_GFLOPS = 20.0  # the reference BLAS reaches 3 to 6, OpenBLAS 40 and more per core
 
 

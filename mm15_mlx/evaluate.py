@@ -8,9 +8,10 @@ What this file is: asking a model and the run of the verb. What it is not: the r
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from mm15_mlx.answered import Run, header, ordered, prediction_row, read_predict
 from mm15_mlx.batch import Question, answer_together
 from mm15_mlx.config import UserError
 from mm15_mlx.decoding import Options
-from mm15_mlx.generate import Result
+from mm15_mlx.generate import Beginning, Result, read_beginning
 from mm15_mlx.images import ImageLike, Picture, load_picture
 from mm15_mlx.load import find_model, load
 from mm15_mlx.memory import NO_STORE, Store
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.outputs import output_file
-from mm15_mlx.processor import Processor
+from mm15_mlx.processor import Processor, with_pictures
 from mm15_mlx.scores import (
     Scores,
     centre_in,
@@ -38,6 +39,7 @@ from mm15_mlx.scores import (
     matched,
     score,
 )
+from mm15_mlx.shots import Shot, check, framed, pictures_split, read_shots
 from mm15_mlx.summaries import (
     Prediction,
     can_slice,
@@ -83,6 +85,7 @@ class Wanted:
     json: bool = False
     format: str | None = None
     split: str | None = None
+    shots: Path | None = None
     options: Options = field(default_factory=Options)  # greedy
 
 
@@ -105,22 +108,38 @@ def predictions(
     blind: bool = False,
     options: Options | None = None,
     corpus: Sequence[Row] = (),
+    shots: Sequence[Shot] = (),
 ) -> Iterator[Prediction]:
     """Answer every task, those about the same pictures together; `seconds` is a share
     of the time that all of those took.
 
     corpus: the rows whose references weigh the words of captions, instead of `rows`.
+    shots: examples before every question, read once.
     """
     options = options or Options()
     ciders = corpora(corpus or rows)
+    begun: dict[int, Beginning] = {}  # by how many of the shots' pictures are split
     for mine in ordered(rows):
         images: list[ImageLike] = [
             grey(p) if blind else p for p in shown(mine[0], processor)
         ]
-        # a place for examples: those of a run would go before each question
         questions = [Question(question(r), MAX_TOKENS[r["task"]]) for r in mine]
         begin = time.perf_counter()
-        results = answer_together(model, processor, questions, images, options)
+        before = None
+        if shots:
+            last = processor.config.tiling.split_last
+            asked = [with_pictures(question(r), images)[-1] for r in mine]
+            framings = [framed(shots, None, message, last) for message in asked]
+            first, images = framings[0][0], []
+            split = pictures_split(first)
+            if split not in begun:
+                begun[split] = read_beginning(model, processor, first, options)
+            before = begun[split]
+            questions = [
+                Question([message], q.max_tokens)
+                for (_, message), q in zip(framings, questions, strict=True)
+            ]
+        results = answer_together(model, processor, questions, images, options, before)
         seconds = (time.perf_counter() - begin) / len(mine)
         for row, result in zip(mine, results, strict=True):
             listed = elements_of(result, processor) if row["task"] == "widgets" else []
@@ -168,6 +187,7 @@ def run(
             "warning: CIDEr weighs words by how many rows have them: of one it is 0",
             file=sys.stderr,
         )
+    shots = read_shots(wanted.shots) if wanted.shots else []
     others = None
     if wanted.against:
         others = compare.paired(rows, read_predictions(wanted.against), wanted.against)
@@ -175,13 +195,18 @@ def run(
         output_file(wanted.html, wanted.force)
     target = None
     if wanted.predictions:
-        head = header(find_model(name), adapters, rows, corpus, wanted.options)
+        head = header(find_model(name), adapters, rows, corpus, wanted.options, shots)
         target = Run(wanted.predictions, head, wanted.force, wanted.resume)
     elif wanted.resume:
         raise UserError("--resume goes on with a file; give --predictions too")
     model, processor = load(name, adapter_path=adapters)
     processor.memory.store = store
-    done = _answered(model, processor, rows, corpus, wanted.options, target)
+    check(shots, processor)
+    ask = partial(
+        predictions, model, processor, options=wanted.options, corpus=corpus,
+        shots=shots,
+    )  # fmt: skip
+    done = _answered(rows, ask, target)
     found = summary(name, done, wanted.by)
     if others is not None:
         found["against"] = compare.differences(done, others)
@@ -192,11 +217,8 @@ def run(
 
 
 def _answered(
-    model: MM15,
-    processor: Processor,
     rows: Sequence[Row],
-    corpus: Sequence[Row],
-    options: Options,
+    ask: Callable[[Sequence[Row]], Iterator[Prediction]],
     target: Run | None,
 ) -> list[Prediction]:
     """All answers; those that a stopped run had are not asked for again."""
@@ -211,7 +233,7 @@ def _answered(
         group: list[Prediction] = []
         wanted = iter(len(pictured) for pictured in ordered(rest))
         size = next(wanted, 0)
-        for p in predictions(model, processor, rest, False, options, corpus):
+        for p in ask(rest):
             group.append(p)
             if len(group) < size:
                 continue

@@ -77,3 +77,41 @@ def test_a_row_about_a_video_is_asked_about_its_frames(
     data.write_text(json.dumps({**row, "video": "b.mp4"}))
     status, _, complaint = cli("eval", "--model", ui_folder, "--data", data)
     assert status == 2 and "the video " in complaint and "does not exist" in complaint
+
+
+def test_examples_stand_before_every_question(
+    ui_folder: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read once, and a resumed run must have the same."""
+    for name in ("a", "b", "shot"):
+        Image.new("RGB", (90, 160), "white").save(tmp_path / f"{name}.png")
+    rows = [
+        {"id": f"{name}{k}", "image": f"{name}.png", "task": "ocr", "text": "x",
+         "box": [1, 2, 30, 40]}
+        for name in "ab" for k in range(2)
+    ]  # fmt: skip
+    data, shots = tmp_path / "tasks.jsonl", tmp_path / "shots.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    shot = {"image": "shot.png", "question": "What text is this?", "answer": "Save"}
+    shots.write_text(json.dumps(shot))
+    calls: list[int] = []
+    read, together = evaluate.read_beginning, evaluate.answer_together
+
+    def reading(*given: Any) -> Any:
+        calls.append(len(given[2]))
+        return read(*given)
+
+    def answering(*given: Any) -> list[Result]:
+        results = together(*given)
+        assert all(len(r.images) == 2 for r in results)  # the example's and its own
+        return results
+
+    monkeypatch.setattr(evaluate, "read_beginning", reading)
+    monkeypatch.setattr(evaluate, "answer_together", answering)
+    out = tmp_path / "out.jsonl"
+    arguments = ["eval", "--model", ui_folder, "--data", data, "--shots", shots]
+    status, printed, complaint = cli(*arguments, "--predictions", out)
+    assert status == 0, complaint
+    assert printed.startswith("ocr ") and calls == [2]
+    status, _, complaint = cli("eval", "--data", data, "--shots", tmp_path / "no.jsonl")
+    assert status == 2 and "no.jsonl does not exist; give a JSONL" in complaint
