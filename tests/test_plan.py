@@ -1,6 +1,7 @@
 """`mm15-mlx plan`: what is counted is what is paid, and what is said about it."""
 
 import dataclasses
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +101,8 @@ def test_memory_is_what_an_answer_takes(
     processor.encoder.stop_ids = frozenset()
     size = costs.picture_of(processor.config, views)
     wanted = bench.Wanted(max_tokens=8)
-    before = mx.get_active_memory()  # what other tests keep
+    gc.collect()  # what other tests left must not go in the middle of the trial
+    before = mx.get_active_memory()  # what they keep
     said = bench.trial(folder, processor, bench.QUESTION, [bench.screen(size)], wanted)
     planned = plan.subject(str(folder), {})
     asked = plan.question(planned.config, size, 24, 8)

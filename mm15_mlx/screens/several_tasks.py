@@ -27,8 +27,14 @@ METRIC = {"changed": "contains", "tapped": "contains"}
 TRIES = 50  # for one question about two screens: most pairs of screens allow one
 
 
+# Less tall ones are split in four, and two of these are more than nano-ui can be shown.
+TALL = 1.9  # height / width
+
+
 def questions(rows: list[Row], count: int, rng: Random) -> Iterator[Several]:
-    """`count` questions about two single screens, and all about pairs and flows."""
+    """`count` questions about two single screens, and all about pairs and flows; of
+    tall screens only."""
+    rows = [row for row in rows if row["height"] >= TALL * row["width"]]
     single = [row for row in rows if "pair" not in row and "flow" not in row]
     for _ in range(count if len(single) > 1 else 0):
         made = (which(rng, *rng.sample(single, 2)) for _ in range(TRIES))
