@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mm15_mlx.apps.page import Asking, Page, Shown
-from mm15_mlx.apps.state import MAX_BYTES, Conversation
+from mm15_mlx.apps.page import Asking, Choices, Page, Shown
+from mm15_mlx.apps.pictures import MAX_BYTES
+from mm15_mlx.apps.settings import OWN
+from mm15_mlx.apps.state import Conversation
 from mm15_mlx.apps.tasks import TASKS
 from mm15_mlx.apps.worker import Choice, Worker
 from mm15_mlx.config import UserError
@@ -55,22 +57,26 @@ def _pictures(gr: Any, made: dict[str, Any], first: Shown) -> None:
         label="Drop, paste or pick screenshots", file_count="multiple",
         elem_id="mm-drop", height=140,
     )  # fmt: skip
-    made["strip"] = gr.HTML(first["strip"], js_on_load=_text("strip.js"))
+    made["strip"] = gr.HTML(first["strip"], js_on_load=_text("buttons.js"))
     made["view"] = gr.HTML(
-        first["view"], js_on_load=_text("viewer.js"), elem_id="mm-view"
-    )
+        first["view"], elem_id="mm-view",
+        js_on_load=_text("viewer.js") + _text("correct.js"),
+    )  # fmt: skip
     with gr.Row():
         made["mode"] = gr.Radio(
             ["Click or drag", "Box by two clicks"], value="Click or drag",
             label="Point at the picture", elem_id="mm-mode", min_width=200, scale=3,
         )  # fmt: skip
-        made["unpoint"] = gr.Button("Forget the place", scale=1, min_width=120)
+        made["unpoint"] = gr.Button(
+            "Forget the place", scale=1, min_width=120, elem_id="mm-unpoint"
+        )
 
 
 def _asking(gr: Any, made: dict[str, Any], first: Shown) -> None:
     made["talk"] = gr.HTML(
-        first["talk"], elem_id="mm-talk", max_height=420, autoscroll=True
-    )
+        first["talk"], elem_id="mm-talk", max_height=420, autoscroll=True,
+        js_on_load=_text("buttons.js"),
+    )  # fmt: skip
     made["status"] = gr.HTML(first["status"], elem_id="mm-status")
     made["question"] = gr.Textbox(
         label="Question", placeholder="Where is the Wi-Fi switch?", lines=1,
@@ -101,10 +107,15 @@ def _more(
         made["max_tokens"] = gr.Slider(
             1, 2048, 256, step=1, label="Longest answer, in tokens"
         )
+        made["split"] = gr.Dropdown(
+            page.splittings(models[0]), value=OWN, label="Image splitting",
+            info="More tiles show more detail, and take more time and memory. Of its "
+            "own accord a model may leave several pictures whole.",
+        )  # fmt: skip
+        made["tiles"] = gr.Checkbox(False, label="Draw the tiles over the picture")
         made["every"] = gr.Checkbox(False, label="Ask about all pictures at once")
         made["history"] = gr.Checkbox(True, label="Send the questions before along")
     with gr.Accordion("Look inside", open=False, elem_id="mm-inside"):
-        made["tiles"] = gr.Checkbox(False, label="Draw the tiles over the picture")
         made["inside"] = gr.HTML(first["inside"])
     with gr.Accordion("Export", open=False, elem_id="mm-export") as made["export"]:
         made["links"] = gr.HTML()
@@ -118,6 +129,11 @@ def _more(
             label="The right answer", lines=2, info="Places are pixels: "
             "`<box>x1,y1,x2,y2</box>`, `<point>x,y</point>`.",
         )  # fmt: skip
+        made["correct"] = gr.Checkbox(
+            False, label="Correct its places on the picture",
+            info="Drag a corner, an edge or the whole box; drag elsewhere to draw it "
+            "anew. Arrow keys move it, with Shift its lower right corner.",
+        )  # fmt: skip
         where = (
             f"Add to {page.rows / 'train.jsonl'}" if page.rows else "Add to a data set"
         )
@@ -126,13 +142,15 @@ def _more(
 
 
 def _wire(gr: Any, blocks: Any, mine: Any, made: dict[str, Any], page: Page) -> None:
-    names = ("question", "model", "every", "history", "tiles", "temp", "max_tokens")
-    form = [made[n] for n in names]
+    form = [made[n] for n in _FORM]
     keys = [k for k in made if k in _SHOWN or k.startswith("task")]
     outputs = [made[k] for k in keys]
 
     def shown(values: Shown) -> list[Any]:
-        return [values.get(k, gr.skip()) for k in keys]
+        return [
+            gr.update(choices=v.pairs, value=v.value) if isinstance(v, Choices) else v
+            for v in (values.get(k, gr.skip()) for k in keys)
+        ]
 
     def on(
         listen: Callable[..., Any], do: Callable[..., Shown], inputs: Sequence[Any] = ()
@@ -177,9 +195,13 @@ def _wire(gr: Any, blocks: Any, mine: Any, made: dict[str, Any], page: Page) -> 
         c, lambda: c.point(sent.get("px", ()), mode.startswith("Box")), f))  # fmt: skip
     on_place(made["view"].pick, lambda c, sent, mode, f: page.change(
         c, lambda: c.pick(_whole(sent)), f))  # fmt: skip
+    on_place(made["view"].correct, lambda c, sent, mode, f: page.correct(c, sent, f))
+    on_place(made["talk"].turn, lambda c, sent, mode, f: page.change(
+        c, lambda: c.choose(_whole(sent)), f))  # fmt: skip
     on(made["unpoint"].click, lambda c, *v: page.change(c, c.unpoint, Asking(*v)))
     on(made["clear"].click, lambda c, *v: page.change(c, c.clear, Asking(*v)))
-    for name in ("tiles", "model", "every"):
+    on(made["model"].input, lambda c, *v: page.switch(c, Asking(*v)))
+    for name in ("tiles", "split", "every", "correct"):
         on(made[name].input, lambda c, *v: page.change(c, lambda: None, Asking(*v)))
     on(made["question"].input, lambda c, *v: page.prompts(c, v[0]))
     stream(made["ask"].click, page.ask)
@@ -188,12 +210,20 @@ def _wire(gr: Any, blocks: Any, mine: Any, made: dict[str, Any], page: Page) -> 
         stream(made[f"task{k}"].click, lambda c, f, k=k: page.press(c, k, f))
     made["stop"].click(lambda c: c.stop(), [mine], queue=False, **_QUIET)
     on(made["export"].expand, lambda c, *_: page.take(c))
+    # Gradio has `input` for keys alone: what was pasted is seen on leaving the field.
+    for listen in (made["answer"].input, made["answer"].blur):
+        on(listen, lambda c, *v: page.write(c, v[-1], Asking(*v[:-1])),
+           [made["answer"]])  # fmt: skip
     on(made["save"].click, lambda c, *v: page.save(c, v[-1]), [made["answer"]])
 
 
+_FORM = (  # the fields of Asking
+    "question", "model", "every", "history", "tiles", "temp", "max_tokens", "split",
+    "correct",
+)  # fmt: skip
 _SHOWN = (
     "drop", "strip", "view", "talk", "status", "question", "inside", "answer", "links",
-    "command", "python", "saved",
+    "command", "python", "saved", "split",
 )  # fmt: skip
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 

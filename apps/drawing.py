@@ -12,7 +12,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mm15_mlx.apps.state import Conversation, Shot, Turn
+from mm15_mlx.apps.correcting import Place
+from mm15_mlx.apps.pictures import Shot
+from mm15_mlx.apps.state import Conversation, Turn
 from mm15_mlx.grounding import Box, Point
 from mm15_mlx.tiling import OVERVIEW, Tiling
 
@@ -38,8 +40,13 @@ def places(values: Sequence[float]) -> str:
 # --- the picture -----------------------------------------------------------------
 
 
-def view(conversation: Conversation, tiling: Tiling | None = None) -> str:
-    """The shown picture with what was found, the place asked about, and the tiling."""
+def view(
+    conversation: Conversation,
+    tiling: Tiling | None = None,
+    editing: Sequence[Place] | None = None,
+) -> str:
+    """The shown picture with what was found, the place asked about, and the tiling;
+    with `editing`, places that can be put right instead of the first two."""
     if not conversation.shots:
         return (
             '<div class="mm-empty"><b>No picture yet.</b> Drop a screenshot above, '
@@ -47,7 +54,7 @@ def view(conversation: Conversation, tiling: Tiling | None = None) -> str:
         )
     shot = conversation.shots[conversation.shown]
     width, height = shot.size
-    found = conversation.found()
+    found = conversation.found() if editing is None else []
     parts = [
         f'<image href="{shot.preview}" width="{width}" height="{height}" '
         'preserveAspectRatio="none"/>'
@@ -57,8 +64,17 @@ def view(conversation: Conversation, tiling: Tiling | None = None) -> str:
     many = len(found) > MANY
     unit = max(width, height) / (800 if many else 500)
     parts += [_mark(k, m, unit, shot.size) for k, m in enumerate(found)]
-    parts.append(_pointed(conversation, unit))
-    label = f"{shot.name}, {width} × {height} pixels, {len(found)} places marked"
+    mine = [
+        (k, p)
+        for k, p in enumerate(editing or ())
+        if p.region.picture == conversation.shown
+    ]
+    parts += [_edited(k, p.region.px, unit) for k, p in mine]
+    if editing is None:
+        parts.append(_pointed(conversation, unit))
+    edits = "" if editing is None else f'data-edits="{len(editing)}" '
+    label = f"{shot.name}, {width} × {height} pixels, "
+    label += f"{len(found) or len(mine)} places {'to correct' if mine else 'marked'}"
     return (
         '<div class="mm-zoom" role="group" aria-label="Zoom">'
         '<button type="button" data-zoom="-1" aria-label="Smaller">−</button>'
@@ -68,6 +84,7 @@ def view(conversation: Conversation, tiling: Tiling | None = None) -> str:
         f'<svg class="mm-canvas{" mm-many" * many}" viewBox="0 0 {width} {height}" '
         'role="group" '
         f'data-width="{width}" data-height="{height}" '
+        f"{edits}"
         f'aria-label="{escape(label)}">{"".join(parts)}</svg></div>'
         f"{_table(found)}"
     )
@@ -97,6 +114,24 @@ def _mark(k: int, mark: Mark, unit: float, size: tuple[int, int]) -> str:
         f'<rect class="mm-tag" x="{left:g}" y="{top:g}" width="{wide:g}" '
         f'height="{tall:g}"/><text x="{left + wide / 2:g}" y="{top + 10.5 * unit:g}" '
         f'font-size="{11 * unit:g}">{number}</text></g>'
+    )
+
+
+def _edited(k: int, px: Sequence[float], unit: float) -> str:
+    """A place that correct.js moves; what the lines are is said in its label."""
+    paint, ink = colour(k)
+    label = f"Place {k + 1} of the answer, {places(px)}. Arrow keys move it"
+    shape = (
+        '<rect class="mm-halo"/><rect class="mm-line"/><path class="mm-grip"/>'
+        if len(px) == 4
+        else f'<circle class="mm-line" r="{5 * unit:g}"/>'
+    )
+    label += ", with Shift its lower right corner." if len(px) == 4 else "."
+    numbers = ",".join(f"{v:g}" for v in px)
+    return (
+        f'<g class="mm-edit" data-edit="{k}" data-px="{numbers}" tabindex="0" '
+        f'role="application" aria-label="{escape(label)}" '
+        f'style="--paint:{paint};--ink:{ink}">{shape}</g>'
     )
 
 
@@ -210,7 +245,7 @@ def talk(
     conversation: Conversation, question: str = "", text: str = "", note: str = ""
 ) -> str:
     """The turns, and the one that is being answered: `text` is what there is of it."""
-    turns = [_turn(t, conversation) for t in conversation.turns]
+    turns = [_turn(k, t, conversation) for k, t in enumerate(conversation.turns)]
     if question:
         turns.append(
             f'<article><p class="mm-q">{escape(question)}</p><p class="mm-a" '
@@ -222,18 +257,29 @@ def talk(
     return f'<div class="mm-talk">{"".join(turns)}</div>'
 
 
-def _turn(turn: Turn, conversation: Conversation) -> str:
+def _turn(k: int, turn: Turn, conversation: Conversation) -> str:
     about = ""
     if len(conversation.shots) > 1 and turn.scope:
         numbers = ", ".join(str(k + 1) for k in turn.scope)
         about = f" · picture {numbers}"
     answer = escape(turn.answer) or "(no answer)"
-    if turn is conversation.marking():
+    shown = turn is conversation.marking()
+    if shown:
         answer = _linked(turn, conversation)
+    found = len(turn.boxes) + len(turn.points)
+    back = ""
+    if found and conversation.shots:
+        places_ = f"{found} place{'s' * (found > 1)}"
+        back = (
+            f'<button type="button" class="mm-back" data-turn="{k}" '
+            f'aria-pressed="{"true" if shown else "false"}" '
+            f'aria-label="Show {places_} of answer {k + 1} on the picture">'
+            f"Show {places_}</button> "
+        )
     return (
         f'<article><p class="mm-q">{escape(turn.question)}</p>'
         f'<p class="mm-a">{answer}</p>'
-        f"<small>{escape(turn.timings + about)}</small></article>"
+        f"<small>{back}{escape(turn.timings + about)}</small></article>"
     )
 
 

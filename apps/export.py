@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mm15_mlx.apps.drawing import annotate
-from mm15_mlx.apps.state import Conversation, Shot, Turn, messages
+from mm15_mlx.apps.pictures import Shot
+from mm15_mlx.apps.settings import EACH, OWN, WHOLE
+from mm15_mlx.apps.state import Conversation, Turn, messages
 from mm15_mlx.config import UserError
 from mm15_mlx.grounding import split_regions
 
@@ -58,14 +60,21 @@ def _fenced(text: str) -> list[str]:
 
 def as_command(turn: Turn, shots: Sequence[Shot]) -> str:
     """The same on the command line, quoted for a POSIX shell; a question with others
-    before it is their `chat`."""
+    before it is their `chat`. Where no flag says it, the line says so."""
+    asked = turn.settings
+    if asked.split not in (OWN, WHOLE, EACH) or (turn.earlier and asked.split != OWN):
+        return "# no flag splits pictures as this answer had it; Python can"
     model, _, adapters = turn.model.partition(" + ")
     words = ["mm15-mlx", "chat" if turn.earlier else "generate", "--model", model]
     if adapters:
         words += ["--adapter-path", adapters]
     if turn.scope:
         words += ["--image", *(_path(shots[k].name) for k in turn.scope)]
-    words += ["--max-tokens", str(turn.max_tokens)]
+    words += ["--max-tokens", str(asked.max_tokens)]
+    if asked.temp:
+        words += ["--temp", f"{asked.temp:g}"]
+    if asked.split != OWN:
+        words += ["--split-last", str(len(turn.scope) if asked.split == EACH else 0)]
     if not turn.earlier:
         words += ["--prompt", turn.question]
         return shlex.join(words)
@@ -86,19 +95,31 @@ def as_python(turn: Turn, shots: Sequence[Shot]) -> str:
         asked = messages(turn.earlier, turn.question, [{} for _ in turn.scope])
     names = [shots[k].name for k in turn.scope]
     shown = json.dumps(asked, ensure_ascii=False, indent=4)
+    set_ = turn.settings
+    split, temp = "", f" temp={set_.temp:g}," if set_.temp else ""
+    begin = "from mm15_mlx import generate, load\n"
+    if set_.split != OWN:
+        begin += (
+            "from mm15_mlx.apps.settings import split_as\n"
+            "from mm15_mlx.processor import Processor\n"
+        )
+        split = (
+            f"config = split_as(processor.config, {set_.split!r})\n"
+            "processor = Processor(config, processor.tokenizer)\n"
+        )
     return (
-        "from mm15_mlx import generate, load\n\n"
-        f"model, processor = load({model!r}{extra})\n"
+        f"{begin}\n"
+        f"model, processor = load({model!r}{extra})\n{split}"
         f"prompt = {shown if turn.earlier else repr(asked)}\n"
         f"answer = generate(\n    model, processor, prompt, images={names!r},\n"
-        f"    max_tokens={turn.max_tokens},\n)\n"
+        f"    max_tokens={set_.max_tokens},{temp}\n)\n"
         "print(answer.text, answer.boxes)\n"
     )
 
 
 def links(conversation: Conversation) -> str:
     """Files to save, held by the page itself: nothing is written on the server."""
-    turn = last_turn(conversation)
+    turn = conversation.current()
     stem = "conversation"
     if turn.scope:
         stem = Path(conversation.shots[conversation.shown].name).stem
@@ -114,13 +135,6 @@ def links(conversation: Conversation) -> str:
         for name, kind, data in held
     )
     return f'<div class="mm-links">{shown}</div>'
-
-
-def last_turn(conversation: Conversation) -> Turn:
-    for turn in reversed(conversation.turns):
-        if turn.done:
-            return turn
-    raise UserError("there is no answer yet; ask something first")
 
 
 # --- a row to train on -------------------------------------------------------------

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mm15_mlx.apps import drawing, export
-from mm15_mlx.apps.state import Conversation, Shot, Turn, open_upload, with_region
+from mm15_mlx.apps.correcting import Place, moved, places
+from mm15_mlx.apps.pictures import Shot, open_upload
+from mm15_mlx.apps.settings import OWN, Settings, split_as, splittings
+from mm15_mlx.apps.state import Conversation, Turn, with_region
 from mm15_mlx.apps.tasks import TASKS, shown
 from mm15_mlx.apps.worker import Answered, Request, Ticket, Waiting, Worker
 from mm15_mlx.config import UserError
-from mm15_mlx.generate import Options
 from mm15_mlx.tiling import Tiling, plan
 
 EXAMPLES = tuple(sorted((Path(__file__).parent / "examples").glob("*.webp")))
@@ -32,6 +34,16 @@ class Asking:
     tiles: bool = False  # drawn over the picture
     temp: float = 0.0
     max_tokens: int = 256
+    split: str = OWN
+    correct: bool = False  # the answer's places, on the picture
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What one may choose from, each by its name and value, and what is chosen."""
+
+    pairs: list[tuple[str, str]]
+    value: str
 
 
 class Page:
@@ -48,14 +60,13 @@ class Page:
     def everything(self, mine: Conversation, form: Asking) -> Shown:
         """All that depends on the pictures, the place and the turns."""
         shot = mine.shots[mine.shown] if mine.shots else None
-        config = self.worker.configs.get(form.model)
-        tiling = plan(*shot.size, config.tiling) if shot and config else None
+        tiling = self._tiling(mine, shot, form)
         return {
             "strip": drawing.strip(mine, self.examples),
-            "view": drawing.view(mine, tiling if form.tiles else None),
+            "view": self._view(mine, form),
             "talk": drawing.talk(mine),
             "inside": self._inside(mine, shot, tiling, form.model),
-            "answer": next((t.marked for t in reversed(mine.turns) if t.done), ""),
+            "answer": mine.draft,
             "question": form.question,
             "status": drawing.status(""),
         } | self.prompts(mine, form.question)
@@ -66,6 +77,32 @@ class Page:
             f"task{k}": f"{task.label}\n{shown(task, mine, question)}"
             for k, task in enumerate(TASKS)
         }
+
+    def _view(self, mine: Conversation, form: Asking) -> str:
+        shot = mine.shots[mine.shown] if mine.shots else None
+        tiling = self._tiling(mine, shot, form) if form.tiles else None
+        return drawing.view(mine, tiling, _editing(mine, form))
+
+    def _tiling(
+        self, mine: Conversation, shot: Shot | None, form: Asking
+    ) -> Tiling | None:
+        """Of the shown picture, if the question were asked now."""
+        config = self.worker.configs.get(form.model)
+        if not (shot and config):
+            return None
+        known = [value for _, value in splittings(config.tiling)]
+        config = split_as(config, form.split if form.split in known else OWN)
+        return plan(*shot.size, config.tiling, len(mine.scope(form.every)))
+
+    def switch(self, mine: Conversation, form: Asking) -> Shown:
+        """Another model: its own choices of splitting."""
+        pairs = self.splittings(form.model)
+        split = form.split if form.split in [v for _, v in pairs] else OWN
+        made = self.change(mine, lambda: None, replace(form, split=split))
+        return made | {"split": Choices(pairs, split)}
+
+    def splittings(self, model: str) -> list[tuple[str, str]]:
+        return splittings(self.worker.configs[model].tiling)
 
     def _inside(
         self, mine: Conversation, shot: Shot | None, tiling: Tiling | None, model: str
@@ -151,10 +188,10 @@ class Page:
     ) -> tuple[Ticket, Turn]:
         if mine.ticket:
             raise UserError("an answer is being written: wait for it, or stop it")
-        options = Options(max_tokens=tokens, temp=form.temp)
+        settings = Settings(tokens, form.temp, form.split)
         scope = mine.scope(every)
-        turn, messages = mine.ask(question, scope, form.model, alone, tokens)
-        mine.ticket = self.worker.submit(Request(form.model, messages, options))
+        turn, messages = mine.ask(question, scope, form.model, alone, settings)
+        mine.ticket = self.worker.submit(Request(form.model, messages, settings))
         return mine.ticket, turn
 
     def _failed(self, mine: Conversation, error: UserError) -> Shown:
@@ -182,7 +219,7 @@ class Page:
             for event in ticket.events():
                 if isinstance(event, Answered):
                     if mine.ticket is ticket:  # else a new conversation was begun
-                        mine.turns.append(turn.answered(event))
+                        mine.finish(turn.answered(event))
                     return
                 if isinstance(event, Waiting):
                     note = f"waiting: {event.ahead} before you" if event.ahead else note
@@ -198,12 +235,36 @@ class Page:
             if mine.ticket is ticket:
                 mine.ticket = None
 
-    # --- taking away -------------------------------------------------------------
+    # --- putting right and taking away -------------------------------------------
+
+    def write(self, mine: Conversation, answer: str, form: Asking) -> Shown:
+        """The answer of the training row, as the user is writing it."""
+        if answer == mine.draft:  # it was set by the page itself
+            return {}
+        mine.draft = answer
+        return {"view": self._view(mine, form)} if form.correct else {}
+
+    def correct(self, mine: Conversation, sent: dict[str, Any], form: Asking) -> Shown:
+        """A place of that answer was dragged, drawn anew or moved by keys."""
+        try:
+            scope = mine.current().scope
+            region = mine.place(sent.get("px", ()))
+            if mine.shown not in scope:
+                raise UserError(
+                    f"picture {mine.shown + 1} is not one that this answer is about"
+                )
+            k = sent.get("k")
+            mine.draft = moved(
+                mine.draft, k if isinstance(k, int) else -1, region, scope
+            )
+        except UserError as e:
+            return {"status": _wrong(str(e)), "view": self._view(mine, form)}
+        return {"answer": mine.draft, "view": self._view(mine, form), "saved": ""}
 
     def take(self, mine: Conversation) -> Shown:
-        """Files, command and Python of the last answer."""
+        """Files, command and Python of the chosen or last answer."""
         try:
-            turn = export.last_turn(mine)
+            turn = mine.current()
         except UserError as e:
             return {"links": _wrong(str(e)), "command": "", "python": ""}
         return {
@@ -213,20 +274,30 @@ class Page:
         }
 
     def save(self, mine: Conversation, answer: str) -> Shown:
-        """A training row of the last turn, with the answer as the user has put it
-        right."""
+        """A training row of the chosen or last turn, with the answer put right."""
         try:
             if self.rows is None:
                 raise UserError(
                     "rows go to a folder that was named at the start: "
                     "mm15-mlx app --rows my-data"
                 )
-            turn = export.last_turn(mine)
+            turn = mine.current()
             path = export.save_row(self.rows, turn, mine.shots, answer)
         except UserError as e:
             return {"saved": _wrong(str(e))}
         told = f"added to {path.parent.name}/{path.name}; check it with "
         return {"saved": drawing.status(f"{told}mm15-mlx data check")}
+
+
+def _editing(mine: Conversation, form: Asking) -> list[Place] | None:
+    """The places to be put right, where that is what the picture is for now."""
+    try:
+        scope = mine.current().scope
+    except UserError:
+        return None
+    if not form.correct or mine.shown not in scope:
+        return None
+    return places(mine.draft, scope)
 
 
 def _wrong(text: str) -> str:

@@ -5,38 +5,27 @@ raises UserError and leaves the rest as it was. What it is not: how it looks
 (drawing.py) or what the buttons ask (tasks.py).
 """
 
-import base64
-import io
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from mm15_mlx import ui
+from mm15_mlx.apps.pictures import Shot, UploadError, open_upload
+from mm15_mlx.apps.settings import Settings
 from mm15_mlx.apps.worker import STOPPED, Answered, Ticket
 from mm15_mlx.config import UserError
 from mm15_mlx.grounding import Box, Point
-from mm15_mlx.images import FORMATS, ImageError, Picture, load_picture
 from mm15_mlx.processor import Message
 from mm15_mlx.ui import Element
 
-# Limits of an upload; not published: our choice.
-MAX_BYTES = 20 << 20  # of one file
-MAX_PIXELS = 50_000_000  # of one picture
+# Not published: our choice.
 MAX_PICTURES = 8  # of one conversation
 MAX_LETTERS = 4000  # of one question
-PREVIEW_SIDE = 1600  # pixels of what the page shows
 
 Scope = tuple[int, ...]  # which pictures a question is about
-
-
-class UploadError(UserError):
-    """A picture that the app does not take."""
 
 
 @dataclass(frozen=True)
@@ -54,30 +43,6 @@ class Region:
         if len(scope) > 1:
             text = text.replace(">", f" image={scope.index(self.picture)}>", 1)
         return text
-
-
-@dataclass(frozen=True, eq=False)
-class Shot:
-    """A picture and what the page shows of it."""
-
-    picture: Picture
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.picture.size
-
-    @property
-    def name(self) -> str:
-        return self.picture.path
-
-    @cached_property
-    def preview(self) -> str:
-        """A data URI of a JPEG, at most PREVIEW_SIDE pixels long."""
-        return _data_uri(self.picture.image, PREVIEW_SIDE)
-
-    @cached_property
-    def thumbnail(self) -> str:
-        return _data_uri(self.picture.image, 160)
 
 
 @dataclass(frozen=True)
@@ -99,7 +64,7 @@ class Turn:
     elements: tuple[Element, ...] = ()
     document: dict[str, Any] = field(default_factory=dict)
     earlier: tuple[tuple[str, str], ...] = ()  # what was sent along
-    max_tokens: int = 256
+    settings: Settings = Settings()
 
     @property
     def done(self) -> bool:
@@ -147,6 +112,8 @@ class Conversation:
     region: Region | None = None
     corner: tuple[float, float] | None = None  # the first of a box's two clicks
     ticket: Ticket | None = None  # the question that is being answered
+    chosen: Turn | None = None  # an earlier turn that was called back
+    draft: str = ""  # the answer for a training row, as far as it was put right
 
     # --- pictures ---------------------------------------------------------------
 
@@ -167,6 +134,8 @@ class Conversation:
             )
         self.shown = picture
         self.region = self.corner = None
+        if self.chosen and picture not in self.chosen.scope:
+            self.chosen = None
 
     def clear(self) -> None:
         """A new conversation; an answer still to come is dropped."""
@@ -174,6 +143,7 @@ class Conversation:
         self.ticket = None
         self.shots, self.turns = [], []
         self.shown, self.region, self.corner = 0, None, None
+        self.chosen, self.draft = None, ""
 
     # --- pointing ---------------------------------------------------------------
 
@@ -182,25 +152,28 @@ class Conversation:
 
         With `box`, two clicks are a box's corners.
         """
-        shot = self._shot()
+        region = self.place(values)
+        if box and len(region.px) == 2:
+            if self.corner is None:
+                self.corner = (region.px[0], region.px[1])
+                self.region = None
+                return
+            region = self.place([*self.corner, *region.px])
+        self.region, self.corner = region, None
+
+    def place(self, values: Sequence[Any]) -> Region:
+        """What a page sent as a place of the shown picture, cut to it."""
+        limits = self._shot().size
         numbers = _numbers(values)
         if len(numbers) not in (2, 4):
             raise UserError(f"{values!r} is no place: give x, y or x1, y1, x2, y2")
-        limits = shot.size
         px = [min(max(v, 0.0), limits[i % 2]) for i, v in enumerate(numbers)]
-        if box and len(px) == 2:
-            if self.corner is None:
-                self.corner = (px[0], px[1])
-                self.region = None
-                return
-            px = [*self.corner, *px]
         if len(px) == 4:
             xs, ys = sorted(px[0::2]), sorted(px[1::2])
             px = [xs[0], ys[0], xs[1], ys[1]]
             if not (px[0] < px[2] and px[1] < px[3]):
                 raise UserError("that box is empty: its corners must differ both ways")
-        self.corner = None
-        self.region = Region(self.shown, tuple(round(v, 1) for v in px))
+        return Region(self.shown, tuple(round(v, 1) for v in px))
 
     def pick(self, k: int) -> None:
         """The k-th thing found on the shown picture becomes the place asked about."""
@@ -213,8 +186,10 @@ class Conversation:
         self.region = self.corner = None
 
     def marking(self) -> Turn | None:
-        """The turn whose boxes lie on the shown picture: the last about it, but for
-        those that asked about a place and found none of their own."""
+        """The turn whose boxes lie on the shown picture: the one that was chosen, else
+        the last about it, but for those that asked about a place and found none."""
+        if self.chosen:
+            return self.chosen
         for turn in reversed(self.turns):
             if self.shown in turn.scope and turn.done:
                 if turn.boxes or turn.points or not _MARKUP.search(turn.question):
@@ -254,6 +229,29 @@ class Conversation:
 
     # --- turns ------------------------------------------------------------------
 
+    def finish(self, turn: Turn) -> None:
+        """An answered turn becomes the last one."""
+        self.turns.append(turn)
+        self.chosen, self.draft = None, turn.marked
+
+    def choose(self, k: int) -> None:
+        """Call the k-th turn back: its picture, its boxes, its answer."""
+        if not 0 <= k < len(self.turns):
+            raise UserError(f"there is no turn {k + 1}; there are {len(self.turns)}")
+        turn = self.turns[k]
+        marked = [m.image for m in (*turn.boxes, *turn.points)]
+        if turn.scope and self.shown not in (marked or turn.scope):
+            self.show((marked or turn.scope)[0])
+        self.region = self.corner = None
+        self.chosen, self.draft = turn, turn.marked
+
+    def current(self) -> Turn:
+        """The turn that is taken away or saved: the chosen one, else the last."""
+        for turn in (self.chosen, *reversed(self.turns)):
+            if turn and turn.done:
+                return turn
+        raise UserError("there is no answer yet; ask something first")
+
     def scope(self, every: bool) -> Scope:
         """The shown picture, or every picture."""
         if every:
@@ -261,7 +259,7 @@ class Conversation:
         return (self.shown,) if self.shots else ()
 
     def ask(
-        self, question: str, scope: Scope, model: str, alone: bool, max_tokens: int
+        self, question: str, scope: Scope, model: str, alone: bool, settings: Settings
     ) -> tuple[Turn, list[Message]]:
         """A turn to be answered, and the messages that ask it."""
         question = " ".join(question.split())
@@ -273,7 +271,7 @@ class Conversation:
             )
         earlier = [] if alone else [t for t in self.turns if _follows(t, scope)]
         said = tuple((t.question, t.answer) for t in earlier)
-        turn = Turn(question, scope, model, alone, earlier=said, max_tokens=max_tokens)
+        turn = Turn(question, scope, model, alone, earlier=said, settings=settings)
         pictures = [self.shots[k].picture for k in scope]
         return turn, messages(said, question, [{"image": p} for p in pictures])
 
@@ -320,39 +318,6 @@ def with_region(question: str, region: Region | None, scope: Scope) -> str:
     return f"{before.rstrip()} {region.markup(scope)}{after}".strip()
 
 
-def open_upload(path: Path, name: str) -> Picture:
-    """A file that came from outside, within the limits; messages call it `name`."""
-    name = " ".join(Path(name).name.split())[:80] or "picture"
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise UploadError(
-            f"{name} has {size / 1e6:.0f} MB; the limit is {MAX_BYTES / 1e6:.0f} MB: "
-            "save it as JPEG or make it smaller"
-        )
-    width, height = _size(path)
-    if width * height > MAX_PIXELS:
-        raise UploadError(
-            f"{name} has {width * height / 1e6:.0f} megapixels ({width} × {height}); "
-            f"the limit is {MAX_PIXELS / 1e6:.0f}: make it smaller first"
-        )
-    try:
-        picture = load_picture(path)
-    except ImageError as e:  # the folder of uploads is none of the user's business
-        raise UploadError(str(e).replace(str(path), name)) from None
-    return replace(picture, path=name)
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """From the header; 0, 0 of what `load_picture` will refuse in its own words."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.size
-    except Image.DecompressionBombError:
-        return MAX_PIXELS, 4  # Pillow's own limit, 179 megapixels
-    except Exception:
-        return 0, 0
-
-
 def _numbers(values: Sequence[Any]) -> list[float]:
     """What a page sent; anything may have been."""
     try:
@@ -360,11 +325,3 @@ def _numbers(values: Sequence[Any]) -> list[float]:
     except (TypeError, ValueError):
         return []
     return numbers if all(map(math.isfinite, numbers)) else []
-
-
-def _data_uri(image: Image.Image, side: int) -> str:
-    small = image.copy()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()

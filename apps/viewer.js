@@ -1,5 +1,6 @@
 // The picture: click, drag, zoom; rows, chips and marks show each other.
 // `element` and `trigger` are gr.HTML's. It is kept for the whole life of the page.
+// correct.js follows in the same scope.
 let start = null;
 let zoom = 0;
 let rubber = null;
@@ -24,15 +25,16 @@ const light = (k) => {
 };
 const numbered = (event) => event.target.closest?.("[data-k]");
 
-element.addEventListener("pointerdown", (event) => {
-  if (event.button || !event.target.closest("svg.mm-canvas")) return;
-  start = { px: at(event), x: event.clientX, y: event.clientY };
-  start.drags = event.pointerType !== "touch"; // a finger scrolls the page
-});
-element.addEventListener("pointermove", (event) => {
-  if (!start || !start.drags) return;
-  if (Math.hypot(event.clientX - start.x, event.clientY - start.y) < 5) return;
-  event.preventDefault();
+// A finger draws, except where boxes are two clicks: then it scrolls the page. Two
+// fingers always zoom (touch-action in page.css says the same to the browser).
+const draws = (event) => event.pointerType !== "touch"
+  || !document.querySelector('#mm-mode input[value^="Box"]:checked');
+const drop = () => {
+  start = null;
+  rubber?.remove();
+  rubber = null;
+};
+const stretch = (event, from) => {
   if (!rubber) {
     rubber = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     rubber.setAttribute("class", "mm-region");
@@ -41,18 +43,39 @@ element.addEventListener("pointermove", (event) => {
   }
   const [x, y] = at(event);
   const box = {
-    x: Math.min(x, start.px[0]), y: Math.min(y, start.px[1]),
-    width: Math.abs(x - start.px[0]), height: Math.abs(y - start.px[1]),
+    x: Math.min(x, from[0]), y: Math.min(y, from[1]),
+    width: Math.abs(x - from[0]), height: Math.abs(y - from[1]),
   };
   for (const name in box) rubber.setAttribute(name, box[name]);
+};
+const far = (event, from) => Math.hypot(event.clientX - from.x, event.clientY - from.y)
+  >= (event.pointerType === "touch" ? 8 : 5);
+
+element.addEventListener("pointerdown", (event) => {
+  if (!event.isPrimary) {
+    drop();
+    letGo();
+    return;
+  }
+  if (event.button || !event.target.closest("svg.mm-canvas")) return;
+  if (correcting()) {
+    take(event);
+    return;
+  }
+  start = { px: at(event), x: event.clientX, y: event.clientY, draws: draws(event) };
+});
+element.addEventListener("pointermove", (event) => {
+  if (!start?.draws || !event.isPrimary) return;
+  if (!rubber && !far(event, start)) return;
+  event.preventDefault();
+  stretch(event, start.px);
 });
 element.addEventListener("pointerup", (event) => {
-  if (!start) return;
+  if (!start || !event.isPrimary) return;
   const { px } = start;
-  start = null;
-  if (rubber) {
-    rubber.remove();
-    rubber = null;
+  const drawn = rubber !== null;
+  drop();
+  if (drawn) {
     trigger("region", { px: [...px, ...at(event)] });
     return;
   }
@@ -60,11 +83,7 @@ element.addEventListener("pointerup", (event) => {
   if (mark) trigger("pick", { k: Number(mark.dataset.k) });
   else if (event.target.closest("svg.mm-canvas")) trigger("region", { px });
 });
-element.addEventListener("pointercancel", () => {
-  start = null;
-  rubber?.remove();
-  rubber = null;
-});
+element.addEventListener("pointercancel", drop);
 element.addEventListener("dragstart", (event) => event.preventDefault());
 element.addEventListener("keydown", (event) => {
   const mark = event.target.closest?.("g.mm-mark");
@@ -80,6 +99,7 @@ element.addEventListener("click", (event) => {
   if (step) {
     zoom = Math.min(6, Math.max(0, zoom + Number(step.dataset.zoom)));
     magnify();
+    redraw();
   }
 });
 element.addEventListener("change", (event) => {
@@ -92,7 +112,10 @@ element.addEventListener("change", (event) => {
     mark.style.display = row.hidden ? "none" : "";
   });
 });
-watch("value", magnify);
+watch("value", () => {
+  magnify();
+  redraw();
+});
 
 // For the whole page: chips of the answer are in another element.
 const over = (event) => light(numbered(event)?.dataset.k ?? null);

@@ -20,8 +20,10 @@ import mlx.core as mx
 
 from mm15_mlx import info, ui
 from mm15_mlx.answers import document
+from mm15_mlx.apps.settings import Settings, split_as
 from mm15_mlx.config import CoordinateConfig, ModelConfig, UserError
-from mm15_mlx.generate import GenerationResponse, Options, Result, collect, decode
+from mm15_mlx.decoding import Options
+from mm15_mlx.generate import GenerationResponse, Result, collect, decode
 from mm15_mlx.grounding import Size, parse_answer
 from mm15_mlx.load import find_model, load, load_processor
 from mm15_mlx.lora import read_tuning
@@ -63,7 +65,7 @@ class Request:
 
     model: str  # a Choice's label
     messages: Sequence[Message]
-    options: Options
+    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -250,9 +252,11 @@ class Worker:
         if ticket.stopped:
             raise UserError("stopped before its turn came; ask again")
         loaded = self._use(self.choices[request.model])
-        processor = loaded.processor
+        asked = request.settings
+        options = Options(max_tokens=asked.max_tokens, temp=asked.temp)
+        processor = _splitting(loaded.processor, asked.split)
         prepared = processor.prepare(request.messages)
-        responses = decode(loaded.model, processor, prepared, request.options)
+        responses = decode(loaded.model, processor, prepared, options)
         told = _told(responses, ticket)
         result = collect(processor, prepared, request.messages, told)
         result.timings.load_s = loaded.seconds
@@ -270,9 +274,21 @@ class Worker:
         if isinstance(error, UserError):
             return
         traceback.print_exc(file=sys.stderr)
+        traceback.clear_frames(error.__traceback__)  # they hold the arrays
         if self._loaded:  # it may be half of something
             self._loaded.processor.memory.forget()
         mx.clear_cache()
+
+
+def _splitting(processor: Processor, split: str) -> Processor:
+    """The processor of one question. It shares what is remembered of pictures: that is
+    kept by pixels and tiling, and so is never taken for another's."""
+    config = split_as(processor.config, split)
+    if config is processor.config:
+        return processor
+    made = Processor(config, processor.tokenizer)
+    made.memory = processor.memory
+    return made
 
 
 def _told(
@@ -307,18 +323,24 @@ def mark(text: str, size: Size, coordinates: CoordinateConfig) -> str:
     return _PLACE.sub(pixels, text)
 
 
+# As MLX's allocators say it, Metal's command buffers (`Insufficient Memory (…
+# OutOfMemory)`), CUDA (`out of memory`) and C++ (`bad_alloc`).
+_SHORT = re.compile(
+    r"malloc|allocat|bad_alloc|out ?of ?memory|insufficient memory|buffer size",
+    re.IGNORECASE,
+)
+
+
 def one_line(error: Exception) -> UserError:
     """What a user is told: his mistake, too little memory, or that the model failed."""
     if isinstance(error, UserError):
         return error
     text = " ".join(str(error).split()) or type(error).__name__
-    short = isinstance(error, MemoryError) or re.search(
-        r"malloc|allocat|out of memory|buffer size", text, re.IGNORECASE
-    )
-    if short:
+    if isinstance(error, MemoryError) or _SHORT.search(text):
         return UserError(
             f"not enough memory for this question ({text[:120]}): use fewer or smaller "
-            "pictures, fewer tokens, or a smaller model"
+            "pictures, image splitting with fewer tiles or off, fewer tokens, or a "
+            "smaller model"
         )
     return UserError(
         f"the answer failed ({type(error).__name__}: {text[:160]}); the conversation "

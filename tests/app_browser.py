@@ -160,3 +160,7 @@ class User:
         self.open("row")
         self.page.check("#mm-row input[type=checkbox]")
         self.page.wait_for_selector("svg.mm-canvas[data-edits]")
+
+    def choose_splitting(self, name: str) -> None:
+        self.page.click("#mm-settings input[aria-label='Image splitting']")
+        self.page.click(f"[role=option]:has-text('{name}')")

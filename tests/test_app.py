@@ -5,9 +5,7 @@ A model that always answers with one box, and a random one that talks long.
 
 import json
 import os
-import re
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -16,19 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app_browser import User, chromium, free_port, serving
 
-from mm15_mlx.screens.capture import find_chromium
-
-pytest.importorskip("gradio")
-sync_api = pytest.importorskip("playwright.sync_api")
-if find_chromium() is None:
-    pytest.skip("no chromium", allow_module_level=True)
-
-from mm15_mlx.apps.app import launch  # noqa: E402
-from mm15_mlx.apps.page import Page  # noqa: E402
-from mm15_mlx.apps.worker import Choice, Worker  # noqa: E402
-
-PATIENCE_MS = 90_000  # a busy machine is no failure
 BOX = [12.0, 40.0, 72.0, 140.0]  # (100, 200, 600, 700) of 120 × 200 pixels
 
 
@@ -44,114 +31,15 @@ def url(
     rows: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
-    """The app's address."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
-        folders = (answering((100, 200, 600, 700)), ui_folder)
-        worker = Worker([Choice(str(f)) for f in folders])
-        port = free_port()
-        blocks = launch(Page(worker, rows), "127.0.0.1", port)
-        yield f"http://127.0.0.1:{port}/"
-        blocks.close(verbose=False)
-        worker.close()
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    models = (answering((100, 200, 600, 700)), ui_folder)
+    with serving(models, tmp_path_factory.mktemp("uploads"), rows) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=find_chromium(), args=["--no-sandbox"]
-        )
-        yield chromium
-        chromium.close()
-
-
-class User:
-    """A tab of its own, and what a person does in it."""
-
-    def __init__(self, browser: Any, url: str, width: int = 1280) -> None:
-        self.asked: list[str] = []
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, accept_downloads=True
-        )
-        self.page = context.new_page()
-        self.page.set_default_timeout(PATIENCE_MS)
-        self.page.on("request", lambda r: self.asked.append(r.url))
-        self.page.goto(url)
-        self.page.wait_for_selector("#mm-view .mm-empty")
-
-    def upload(self, *files: Path) -> None:
-        self.page.set_input_files("#mm-drop input[type=file]", [str(f) for f in files])
-
-    def picture(self, *files: Path) -> None:
-        self.upload(*files)
-        self.page.wait_for_selector("svg.mm-canvas")
-
-    def ask(self, question: str) -> None:
-        self.page.fill("#mm-question textarea", question)
-        self.page.press("#mm-question textarea", "Enter")
-
-    def answers(self, count: int) -> list[str]:
-        """The answers, once there are so many."""
-        self.page.wait_for_function(
-            "n => [...document.querySelectorAll('#mm-talk article small')].filter("
-            "s => s.innerText.includes('first token')).length >= n",
-            arg=count,
-        )
-        return self.page.locator("#mm-talk .mm-a").all_inner_texts()
-
-    def click(self, x: float, y: float) -> None:
-        """At pixels of the picture."""
-        self.page.mouse.click(*self.at(x, y))
-
-    def drag(self, x1: float, y1: float, x2: float, y2: float) -> None:
-        self.page.mouse.move(*self.at(x1, y1))
-        self.page.mouse.down()
-        self.page.mouse.move(*self.at((x1 + x2) / 2, (y1 + y2) / 2))
-        self.page.mouse.move(*self.at(x2, y2))
-        self.page.mouse.up()
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        place = self.page.evaluate(
-            """([x, y]) => {
-                const svg = document.querySelector('svg.mm-canvas');
-                svg.scrollIntoView({ block: 'nearest' });
-                const p = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM());
-                return [p.x, p.y];
-            }""",
-            [x, y],
-        )
-        return place[0], place[1]
-
-    def question(self, pattern: str) -> list[float]:
-        """The numbers of the place in the question, once it has one like `pattern`."""
-        self.page.wait_for_function(
-            "p => new RegExp(p).test("
-            "document.querySelector('#mm-question textarea').value)",
-            arg=pattern,
-        )
-        text = self.page.input_value("#mm-question textarea")
-        return [float(v) for v in re.findall(r"-?[\d.]+", text.split(">")[1])]
-
-    def alert(self) -> str:
-        alert = self.page.locator("#mm-status [role=alert]:not(:empty)")
-        alert.wait_for()
-        return alert.inner_text()
-
-    def open(self, name: str) -> None:
-        self.page.click(f"#mm-{name} button.label-wrap")
-
-    def choose_model(self, folder: Path) -> None:
-        self.open("settings")
-        self.page.click("#mm-settings input[aria-label='Model']")
-        self.page.click(f"[role=option]:has-text('{folder.name}')")
-        self.page.wait_for_timeout(500)
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_a_forged_upload_neither_reads_nor_deletes(
         c["id"] for c in config["components"] if c["props"].get("elem_id") == "mm-drop"
     )
     event = next(d for d in config["dependencies"] if [drop, "upload"] in d["targets"])
-    values: list[Any] = [None, "", str(button), False, True, False, 0, 9]
+    values: list[Any] = [None, "", str(button), False, True, False, 0, 9, "own", False]
     values.append([{"path": str(screen), "meta": {"_type": "gradio.FileData"}}])
     assert event["inputs"][-1] == drop and len(values) == len(event["inputs"])
     body = {"data": values, "fn_index": event["id"], "session_hash": "forged"}

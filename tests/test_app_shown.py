@@ -13,7 +13,8 @@ from app_data import ANSWER, BOX, document, talk, turn
 from PIL import Image
 
 from mm15_mlx.apps import drawing, export
-from mm15_mlx.apps.state import Conversation, Shot
+from mm15_mlx.apps.pictures import Shot
+from mm15_mlx.apps.state import Conversation
 from mm15_mlx.config import UserError
 from mm15_mlx.grounding import Box, Point
 from mm15_mlx.tiling import plan
@@ -163,7 +164,7 @@ def test_json_and_markdown(screen: Path) -> None:
     assert "- picture 1: `screen.png`" in text
     assert "````text\nIs ``` this?\n````" in text and ANSWER in text
     with pytest.raises(UserError, match="there is no answer yet; ask something first"):
-        export.last_turn(talk(screen))
+        talk(screen).current()
 
 
 QUOTED = 'Where\'s the "Sign in" $HOME `x` \\ button?'

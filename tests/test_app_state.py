@@ -6,8 +6,10 @@ import pytest
 from app_data import BOX, talk, turn
 from PIL import Image
 
-from mm15_mlx.apps import state, tasks
-from mm15_mlx.apps.state import Conversation, Region, open_upload, with_region
+from mm15_mlx.apps import pictures, state, tasks
+from mm15_mlx.apps.pictures import open_upload
+from mm15_mlx.apps.settings import Settings
+from mm15_mlx.apps.state import Conversation, Region, with_region
 from mm15_mlx.config import UserError
 from mm15_mlx.grounding import Box
 
@@ -33,10 +35,10 @@ def test_upload_limits(
     with pytest.raises(UserError, match="is one too many: a conversation takes 8"):
         conversation.add(screen, "ninth.png")
     assert len(conversation.shots) == 8
-    monkeypatch.setattr(state, "MAX_PIXELS", 120 * 200 - 1)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 120 * 200 - 1)
     with pytest.raises(UserError, match="a.png has 0 megapixels .120 × 200.; the lim"):
         open_upload(screen, "a.png")
-    monkeypatch.setattr(state, "MAX_BYTES", 10)
+    monkeypatch.setattr(pictures, "MAX_BYTES", 10)
     with pytest.raises(UserError, match="a.png has 0 MB; the limit is 0 MB: save it"):
         open_upload(screen, "a.png")
 
@@ -140,7 +142,7 @@ def test_turns_follow_those_about_the_same_picture(screen: Path) -> None:
     alone = turn("List", alone=True)
     empty = turn("Nothing said", answer="")
     conversation = talk(screen, turn("One?"), alone, empty, pictures=2)
-    made, asked = conversation.ask("  Two\n?", (0,), "nano-ui", False, 9)
+    made, asked = conversation.ask("  Two\n?", (0,), "nano-ui", False, Settings(9))
     assert made.question == "Two ?" and made.earlier == (
         ("One?", "[100, 200, 600, 700]"),
     )
@@ -149,9 +151,9 @@ def test_turns_follow_those_about_the_same_picture(screen: Path) -> None:
     assert first == {"type": "image", "image": conversation.shots[0].picture}
     assert text == {"type": "text", "text": "One?"}
     assert asked[2]["content"] == [{"type": "text", "text": "Two ?"}]
-    _, asked = conversation.ask("Two?", (1,), "nano-ui", False, 9)
+    _, asked = conversation.ask("Two?", (1,), "nano-ui", False, Settings(9))
     assert len(asked) == 1  # the other picture's conversation
-    _, asked = conversation.ask("Two?", (0, 1), "nano-ui", True, 9)
+    _, asked = conversation.ask("Two?", (0, 1), "nano-ui", True, Settings(9))
     assert [p["type"] for p in asked[0]["content"]] == ["image", "image", "text"]
     assert len(conversation.turns) == 3  # a question is no turn before its answer
 
@@ -159,9 +161,9 @@ def test_turns_follow_those_about_the_same_picture(screen: Path) -> None:
 def test_questions_that_are_none(screen: Path) -> None:
     conversation = talk(screen)
     with pytest.raises(UserError, match="the question is empty; write one, or press"):
-        conversation.ask(" \n", (0,), "nano-ui", False, 9)
+        conversation.ask(" \n", (0,), "nano-ui", False, Settings(9))
     with pytest.raises(UserError, match="has 4001 letters; the limit is 4000"):
-        conversation.ask("x" * 4001, (0,), "nano-ui", False, 9)
+        conversation.ask("x" * 4001, (0,), "nano-ui", False, Settings(9))
 
 
 def test_timings_say_what_was_cut() -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -13,6 +14,7 @@ import pytest
 
 from mm15_mlx import generate, load
 from mm15_mlx.apps import worker as module
+from mm15_mlx.apps.settings import EACH, OWN, WHOLE, Settings, split_as
 from mm15_mlx.apps.worker import (
     Answered,
     BusyError,
@@ -27,8 +29,8 @@ from mm15_mlx.apps.worker import (
     one_line,
 )
 from mm15_mlx.config import CoordinateConfig, UserError
-from mm15_mlx.generate import Options
 from mm15_mlx.images import Picture, load_picture
+from mm15_mlx.processor import Processor
 
 Make = Callable[..., Worker]
 
@@ -49,7 +51,7 @@ def started() -> Iterator[Make]:
 def ask(folder: Path, picture: Path | Picture, text: str, tokens: int = 20) -> Request:
     content = [{"type": "image", "image": picture}, {"type": "text", "text": text}]
     messages = [{"role": "user", "content": content}]
-    return Request(str(folder), messages, Options(max_tokens=tokens))
+    return Request(str(folder), messages, Settings(tokens))
 
 
 def finish(events: Iterator[Event]) -> tuple[str, Answered]:
@@ -266,3 +268,59 @@ def test_a_program_that_closed_its_worker_ends_well() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=env
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_splitting_is_of_one_question(
+    ui_folder: Path, screen: Path, started: Make
+) -> None:
+    """The tiling goes with the question; the model's own is as before afterwards, and
+    what is remembered of a picture is that of its tiling."""
+    worker = started(ui_folder)
+    picture = load_picture(screen)
+
+    def views(split: str) -> tuple[int, str]:
+        asked = replace(
+            ask(ui_folder, picture, "What is this?"), settings=Settings(20, split=split)
+        )
+        got = finish(worker.submit(asked).events())[1]
+        return got.document["images"][0]["views"], got.result.text
+
+    first = views(OWN)
+    assert first[0] > views("2")[0] > views(WHOLE)[0] == 1
+    assert views(OWN) == first == views(EACH)
+    model, processor = load(ui_folder)
+    alone = Processor(split_as(processor.config, WHOLE), processor.tokenizer)
+    same = generate(model, alone, "What is this?", images=[screen], max_tokens=20)
+    assert views(WHOLE) == (1, same.text)
+    with pytest.raises(UserError, match="image splitting '9' is no choice of this mo"):
+        views("9")
+
+
+def test_three_pictures_are_split_where_that_is_asked_for(
+    ui_folder: Path, screen: Path, started: Make
+) -> None:
+    worker = started(ui_folder)
+    parts = [{"type": "image", "image": load_picture(screen)} for _ in range(3)]
+    said = [{"role": "user", "content": [*parts, {"type": "text", "text": "What?"}]}]
+    for split, split_up in ((OWN, False), (EACH, True)):
+        asked = Request(str(ui_folder), said, Settings(3, split=split))
+        got = finish(worker.submit(asked).events())[1]
+        assert all((i["views"] > 1) == split_up for i in got.document["images"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[malloc] Unable to allocate 99 bytes.",
+        "[metal::malloc] Attempting to allocate 99 bytes which is greater than the "
+        "maximum allowed buffer size of 9 bytes.",
+        "[METAL] Command buffer execution failed: Insufficient Memory (00000008:"
+        "kIOGPUCommandBufferCallbackErrorOutOfMemory)",
+        "std::bad_alloc",
+        "CUDA error: out of memory",
+    ],
+)
+def test_too_little_memory_in_every_allocators_words(text: str) -> None:
+    told = str(one_line(RuntimeError(text)))
+    assert told.startswith(f"not enough memory for this question ({text[:100]}")
+    assert told.endswith("fewer tokens, or a smaller model")

@@ -1,0 +1,103 @@
+"""The app under axe-core, which is not shipped: its file is named by AXE_PATH, or lies
+where `npm install axe-core` puts it in a checkout."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_browser import User, chromium, serving
+
+AXE = Path(
+    os.environ.get("AXE_PATH")
+    or Path(__file__).parents[1] / "node_modules/axe-core/axe.min.js"
+)
+if not AXE.is_file():
+    pytest.skip(
+        f"no {AXE.name}: npm install --no-save axe-core, or name it by AXE_PATH",
+        allow_module_level=True,
+    )
+
+# Serious and critical findings in elements of ours: those with a class or id of the
+# page, inside of them, or Gradio's own that we colour.
+RUN = """async () => {
+    const told = await axe.run(document, { resultTypes: ['violations'] });
+    const found = [];
+    for (const rule of told.violations) {
+        if (!['serious', 'critical'].includes(rule.impact)) continue;
+        for (const node of rule.nodes) {
+            const element = document.querySelector(node.target[0]);
+            found.push([rule.id, !!element?.closest('[class*="mm-"]'),
+                        node.html.slice(0, 200), node.failureSummary]);
+        }
+    }
+    return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def url(
+    answering: Callable[..., Path],
+    ui_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("uploads")
+    models = (answering((100, 200, 600, 700)), ui_folder)
+    with serving(models, folder, folder / "rows") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("dark", [False, True])
+def test_no_serious_violation(
+    browser: Any, url: str, screen: Path, width: int, dark: bool
+) -> None:
+    user = User(browser, url, width, dark=dark)
+    user.page.add_script_tag(content=AXE.read_text(encoding="utf-8"))
+    seen: list[Any] = []
+
+    def look(state: str) -> None:
+        user.page.wait_for_timeout(300)  # accordions open slowly
+        seen.extend((state, *f) for f in user.page.evaluate(RUN))
+
+    look("empty")
+    user.page.click(".mm-task:has-text('Describe')")
+    user.alert()
+    look("a mistake")
+    user.picture(screen)
+    user.drag(20, 150, 100, 180)
+    user.question("<box>")
+    look("a place")
+    user.ask("Where is the button?")
+    user.answers(1)
+    look("an answer")
+    user.page.focus("g.mm-mark")
+    look("a mark")
+    for name in ("settings", "inside", "export"):
+        user.open(name)
+    look("all open")
+    user.correct()
+    user.page.focus("g.mm-edit")
+    look("correcting")
+    user.page.context.close()
+    assert [s for s in seen if s[2]] == []
+
+
+def test_axe_would_see_one(browser: Any, url: str) -> None:
+    """Otherwise the test above could not fail."""
+    user = User(browser, url)
+    user.page.add_script_tag(content=AXE.read_text(encoding="utf-8"))
+    user.page.evaluate(
+        "document.querySelector('.mm-top').innerHTML += "
+        "'<button></button><p style=\"color:#eee;background:#fff\">pale</p>'"
+    )
+    rules = {f[0] for f in user.page.evaluate(RUN) if f[1]}
+    assert {"button-name", "color-contrast"} <= rules
+    user.page.context.close()

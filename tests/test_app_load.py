@@ -1,0 +1,36 @@
+"""Several users of the app at once; benchmarks/app_load.py is the longer run."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio")
+
+from mm15_mlx.apps.app import launch  # noqa: E402
+from mm15_mlx.apps.page import Page  # noqa: E402
+from mm15_mlx.apps.worker import Choice, Worker  # noqa: E402
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def test_five_users_for_ten_seconds(
+    ui_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each gets the answers about his own picture; the app goes on."""
+    monkeypatch.syspath_prepend(FOLDER)
+    load = importlib.import_module("app_load")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    cases = load.make_cases(str(ui_folder), 5, tmp_path, 12)
+    assert len({c.answer for c in cases}) > 1
+    worker = Worker([Choice(str(ui_folder))])
+    blocks = launch(Page(worker), "127.0.0.1", load.free_port())
+    try:
+        found = load.run(blocks.local_url, str(ui_folder), cases, 10, 12, pages=0)
+        assert found.wrong == [] and len(found.seconds) >= len(cases)
+        mixed = [load.Case(c.picture, c.question, "another's") for c in cases[:1]]
+        found = load.run(blocks.local_url, str(ui_folder), mixed, 0.1, 12, pages=0)
+        assert len(found.wrong) == len(found.seconds)  # it would have been seen
+    finally:
+        blocks.close(verbose=False)
+        worker.close()
