@@ -2,9 +2,9 @@
 
 Every user has a picture and a question of his own, whose answer is known from
 `generate`; he asks it again and again. Most speak HTTP as the page does, some are real
-pages in Chromium. Prints one JSON line. Memory is read at the start, before anything
-was asked, and on; it grows until what is remembered of pictures and conversations has
-reached its limits (`Memory`: 256 MB of each), so look at the second half.
+pages in Chromium. Prints one JSON line. Memory is read before anything was asked, and
+on; it grows until what is remembered of pictures and conversations has reached its
+limits (256 MB of each), so look at the second half of a run that is long enough.
 
     python benchmarks/app_load.py --users 20 --pages 2 --seconds 60
 """
