@@ -175,7 +175,13 @@ class Tab:
     def ask(self, question: str) -> str:
         self.count += 1
         self.page.fill("#mm-question textarea", question)
-        self.page.press("#mm-question textarea", "Enter")
+        # Until the field is empty: while the last answer's end is on its way, Gradio
+        # takes no other question.
+        for _ in range(60):
+            self.page.press("#mm-question textarea", "Enter")
+            self.page.wait_for_timeout(1000)
+            if not self.page.input_value("#mm-question textarea"):
+                break
         self.page.wait_for_function(
             "n => document.querySelectorAll('#mm-talk article').length === n && "
             "!document.querySelector('#mm-talk [aria-busy=true]')",
