@@ -121,7 +121,7 @@ def trial(
     load_s = time.perf_counter() - begin
     begin = time.perf_counter()
     prepared = processor.prepare(prompt, images)
-    for picture in prepared.images:  # cut and hashed, so that neither is in `encode_s`
+    for picture in prepared.images:  # `encode_s` has the cutting once more
         _ = picture.views, picture.key
     picture_s = time.perf_counter() - begin
     *_, last = decode(model, processor, prepared, Options(wanted.max_tokens))

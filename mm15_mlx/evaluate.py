@@ -27,7 +27,7 @@ from mm15_mlx.images import ImageLike, Picture, load_picture
 from mm15_mlx.load import find_model, load
 from mm15_mlx.memory import NO_STORE, Store
 from mm15_mlx.mm15 import MM15
-from mm15_mlx.outputs import output_file
+from mm15_mlx.outputs import left_text, output_file, progress_bar
 from mm15_mlx.processor import Processor, with_pictures
 from mm15_mlx.scores import (
     Scores,
@@ -269,17 +269,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty():
-            from rich import progress
-            from rich.console import Console
-
-            self._bar = progress.Progress(
-                progress.BarColumn(),
-                progress.MofNCompleteColumn(),
-                progress.TimeElapsedColumn(),
-                progress.TextColumn("left"),
-                progress.TimeRemainingColumn(elapsed_when_finished=False),
-                console=Console(stderr=True),
-            )
+            self._bar = progress_bar()
             self._task = self._bar.add_task("", total=self._total, completed=self._done)
             self._bar.start()
         return self
@@ -297,10 +287,3 @@ class Progress:
             left = left_text(each * (self._total - self._done))
             line = f"{self._done}/{self._total} tasks · {each:.2f} s each · {left} left"
             print(line, file=sys.stderr)
-
-
-def left_text(seconds: float) -> str:
-    """`1 h 02 min`, `3 min 05 s`: as `train` says it."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mm15_mlx.outputs import write_lines
+from mm15_mlx.outputs import left_text, progress_bar, write_lines
 from mm15_mlx.summaries import COUNTS
 
 METRICS = "metrics.jsonl"
@@ -65,13 +65,10 @@ def progress_line(row: Row, iters: int) -> str:
     if "tasks" in row:
         shown = (f"{name} {value:.3f}" for name, value in task_values(row))
         return f"step {row['step']}/{iters} · {' · '.join(shown)}"
-    minutes, seconds = divmod(row["eta_s"], 60)
-    hours, minutes = divmod(minutes, 60)
-    rest = f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
     return (
         f"step {row['step']}/{iters} · loss {row['loss']:.4f} · "
         f"{row['tokens_per_s']:.0f} tokens/s · "
-        f"{row['seconds_per_step']:.2f} s a step · {rest} left · "
+        f"{row['seconds_per_step']:.2f} s a step · {left_text(row['eta_s'])} left · "
         f"{row['peak_memory_bytes'] / 1e6:.0f} MB"
     )
 
@@ -93,18 +90,7 @@ class Shown:
         self._iters = iters
         self._bar: Any = None
         if sys.stderr.isatty():
-            from rich import progress
-            from rich.console import Console
-
-            self._bar = progress.Progress(
-                progress.BarColumn(),
-                progress.MofNCompleteColumn(),
-                progress.TextColumn("{task.description}"),
-                progress.TimeElapsedColumn(),
-                progress.TextColumn("left"),
-                progress.TimeRemainingColumn(elapsed_when_finished=False),
-                console=Console(stderr=True),
-            )
+            self._bar = progress_bar("{task.description}")
             self._task = self._bar.add_task("", total=iters, completed=step)
 
     def __enter__(self) -> "Shown":

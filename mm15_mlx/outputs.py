@@ -1,8 +1,9 @@
-"""Files of lines that are written whole or not at all."""
+"""What verbs share of writing: files that are whole or not there, and progress."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mm15_mlx.config import UserError
 
@@ -20,3 +21,29 @@ def write_lines(path: Path, lines: Sequence[str]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     os.replace(partial, path)
+
+
+def progress_bar(*texts: str) -> Any:
+    """rich's bar on stderr with the time that is left; texts: rich's, after the count.
+
+    rich is imported here: most runs need none.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        *map(progress.TextColumn, texts),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(elapsed_when_finished=False),
+        console=Console(stderr=True),
+    )
+
+
+def left_text(seconds: float) -> str:
+    """`1 h 02 min`, `3 min 05 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

@@ -30,7 +30,6 @@ FIELDS = {
     "vqa": ("question", "answers", "metric"),
 }
 SHOWN = ("image", "images", "video")
-FIND = ("find_text", "find_icon", "find_widget")
 CAPTIONS = ("screen_summary", "widget_caption")
 CLASSES = {"widget_class": "type", "icon_class": "icon", "tappable": "answer"}
 # the verbs' own limits: a list of a whole screen is longer than an answer

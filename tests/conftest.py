@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +225,59 @@ def cli(
         return int(status.value.code or 0), out, err
 
     return run
+
+
+# --- the renderer of screens, where its extra, a browser and the kits are there ------
+
+
+@pytest.fixture(scope="module")
+def faker() -> None:
+    pytest.importorskip("faker")
+
+
+@pytest.fixture(scope="module")
+def kits(faker: None) -> Path:
+    """The node_modules with all kits."""
+    pytest.importorskip("playwright")
+    from mm15_mlx.screens.build import KITS, find_node_modules
+    from mm15_mlx.screens.capture import find_chromium
+
+    if find_chromium() is None:
+        pytest.skip("no Chromium on this machine")
+    try:
+        return find_node_modules(None, tuple(KITS))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+# --- the app in a browser; the files that use these import `app_browser`, or skip -----
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the app saves training rows; not there yet."""
+    return tmp_path_factory.mktemp("rows") / "mine"
+
+
+@pytest.fixture(scope="module")
+def url(
+    answering: Callable[..., Path],
+    ui_folder: Path,
+    rows: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """The app's address, with a model that always answers with one box, and a random
+    one."""
+    from app_browser import serving
+
+    models = (answering((100, 200, 600, 700)), ui_folder)
+    with serving(models, tmp_path_factory.mktemp("uploads"), rows) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from app_browser import chromium
+
+    with chromium() as started:
+        yield started

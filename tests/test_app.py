@@ -9,37 +9,14 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from app_browser import User, chromium, free_port, serving
+from app_browser import User, free_port
 
 BOX = [12.0, 40.0, 72.0, 140.0]  # (100, 200, 600, 700) of 120 × 200 pixels
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("rows") / "mine"
-
-
-@pytest.fixture(scope="module")
-def url(
-    answering: Callable[..., Path],
-    ui_folder: Path,
-    rows: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
-    models = (answering((100, 200, 600, 700)), ui_folder)
-    with serving(models, tmp_path_factory.mktemp("uploads"), rows) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

@@ -2,12 +2,11 @@
 where `npm install axe-core` puts it in a checkout."""
 
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from app_browser import User, chromium, serving
+from app_browser import User
 
 AXE = Path(
     os.environ.get("AXE_PATH")
@@ -34,24 +33,6 @@ RUN = """async () => {
     }
     return found;
 }"""
-
-
-@pytest.fixture(scope="module")
-def url(
-    answering: Callable[..., Path],
-    ui_folder: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("uploads")
-    models = (answering((100, 200, 600, 700)), ui_folder)
-    with serving(models, folder, folder / "rows") as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -24,7 +24,7 @@ from mm15_mlx.screens.build import (
     render_one,
     scaled,
 )
-from mm15_mlx.screens.capture import Camera, find_chromium
+from mm15_mlx.screens.capture import Camera
 from mm15_mlx.screens.kits import lighter, mark, tag
 
 PACKAGE = Path(sys.modules["mm15_mlx.screens"].__file__).parent
@@ -139,11 +139,6 @@ def test_a_half_written_row_is_cut(tmp_path: Path) -> None:
 # -- plans -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def faker() -> None:
-    pytest.importorskip("faker")
-
-
 @pytest.mark.usefixtures("faker")
 @pytest.mark.parametrize("kit", KITS)
 def test_every_layout_can_be_drawn_with_every_kit(kit: str) -> None:
@@ -177,17 +172,6 @@ def test_plans_vary() -> None:
 
 
 # -- with a browser ----------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def kits(faker: None) -> Path:
-    pytest.importorskip("playwright")
-    if find_chromium() is None:
-        pytest.skip("no Chromium on this machine")
-    try:
-        return find_node_modules(None, tuple(KITS))
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

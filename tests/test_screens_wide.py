@@ -75,11 +75,6 @@ def test_a_layout_knows_its_breadth(arrangement: Arrangement, breadth: int) -> N
 # -- plans -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def faker() -> None:
-    pytest.importorskip("faker")
-
-
 @pytest.mark.usefixtures("faker")
 def test_kits_stay_on_the_forms_they_are_made_for() -> None:
     plans = [plan_screen(1, k, Options()) for k in range(300)]

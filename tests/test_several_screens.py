@@ -13,9 +13,9 @@ from random import Random
 import pytest
 
 from mm15_mlx.screens import series, several
-from mm15_mlx.screens.build import KITS, Options, find_node_modules, finished
+from mm15_mlx.screens.build import KITS, Options, finished
 from mm15_mlx.screens.build import plan_screen as plain
-from mm15_mlx.screens.capture import Camera, find_chromium
+from mm15_mlx.screens.capture import Camera
 from mm15_mlx.screens.changes import Step, found, removal, steps
 from mm15_mlx.screens.edits import Edit
 
@@ -218,11 +218,6 @@ def test_series_are_gathered_from_rows() -> None:
 # -- plans -----------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def faker() -> None:
-    pytest.importorskip("faker")
-
-
 @pytest.mark.usefixtures("faker")
 @pytest.mark.parametrize("kit", KITS)
 def test_edits_change_one_thing(kit: str) -> None:
@@ -326,17 +321,6 @@ def test_screens_that_allow_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # -- with a browser --------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def kits(faker: None) -> Path:
-    pytest.importorskip("playwright")
-    if find_chromium() is None:
-        pytest.skip("no Chromium on this machine")
-    try:
-        return find_node_modules(None, tuple(KITS))
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
 
 
 def test_pairs_and_flows_are_drawn(kits: Path, tmp_path: Path) -> None:

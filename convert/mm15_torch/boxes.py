@@ -18,7 +18,7 @@ from mm15_mlx.convert.mm15_torch.looking import COPIED, copying_heads
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss
 from mm15_mlx.convert.mm15_torch.packed import Look
 from mm15_mlx.convert.mm15_torch.store import Screen
-from mm15_mlx.convert.mm15_torch.targets import in_model, screen_targets
+from mm15_mlx.convert.mm15_torch.targets import Targets, in_model
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,14 @@ class Marked:
 
 
 def marked(
-    screens: list[Screen], count: int, scale: int, rng: Random
+    screens: list[Screen],
+    targets: list[Targets],
+    count: int,
+    scale: int,
+    rng: Random,
 ) -> dict[str, Marked]:
-    """For each kind of box, `count` tokens of each screen at most."""
-    targets = [screen_targets(s.row, s.tiling) for s in screens]
+    """For each kind of box, `count` tokens of each screen at most. targets: of each
+    screen, `screen_targets`."""
     found = {}
     for kind in BOXES:
         pictures, tokens, boxes = [], [], []

@@ -22,6 +22,7 @@ from mm15_mlx.convert.mm15_torch.boxes import marked
 from mm15_mlx.convert.mm15_torch.looking import COPIED, copying_heads
 from mm15_mlx.convert.mm15_torch.packed import packed_states
 from mm15_mlx.convert.mm15_torch.samples import NO_TARGET
+from mm15_mlx.convert.mm15_torch.targets import screen_targets
 
 BATCHES = 12
 TOKENS = 400  # of a screen
@@ -63,7 +64,8 @@ def fit(trainer: sft.Trainer, batches: int = BATCHES) -> None:
             states = packed_states(decoder, prefix, questions)
             image = batch.prefix == image_id
             middle = decoder.norm(states[len(states) // 2 - 1][0][:, image])
-            found = marked(screens, TOKENS, trainer.count - 1, rng)
+            targets = [screen_targets(s.row, s.tiling) for s in screens]
+            found = marked(screens, targets, TOKENS, trainer.count - 1, rng)
             for kind, place in zip(COPIED, (-2, -1), strict=True):
                 m = found[kind]
                 x = decoder.layers[place].input_layernorm(

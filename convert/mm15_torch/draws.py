@@ -44,13 +44,17 @@ class Draws:
         pairs = (pair.partition("=") for pair in args.shares)
         self.shares = {category: float(share) for category, _, share in pairs}
         self.screens = Screens(args.screens, config)
-        self.refresh()
+        self.sort()
 
     def refresh(self) -> None:
-        """The screens by kind and grid: pictures of one batch are tiled alike."""
+        """Takes in what was written since."""
         self.screens.refresh()
+        self.sort()
+
+    def sort(self) -> None:
+        """The screens by kind and grid: pictures of one batch are tiled alike."""
         self.several = SeveralScreens(self.screens.items, self.config)
-        self.ready = defaultdict(list)
+        self.ready: dict[Pool, list[Screen]] = defaultdict(list)
         for screen in self.screens.items:
             drawn = screen.row.get("kit") == KIT
             self.ready[drawn, screen.tiling.grid].append(screen)

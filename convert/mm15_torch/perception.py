@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from mm15_mlx.convert.mm15_torch.optimizing import (
     update,
 )
 from mm15_mlx.convert.mm15_torch.stages import StageParser
-from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored_views
+from mm15_mlx.convert.mm15_torch.store import Screens, stored_views
 from mm15_mlx.convert.mm15_torch.targets import (
     CELLS_X,
     CELLS_Y,
@@ -41,6 +42,7 @@ from mm15_mlx.convert.mm15_torch.targets import (
     page_glyphs,
     screen_targets,
 )
+from mm15_mlx.tiling import Tiling
 
 OUTPUTS = CELLS_Y * CELLS_X * SIZES["glyphs"], SIZES["types"], SIZES["icons"], 4, 4
 
@@ -169,12 +171,13 @@ def tile_loss(
     return total, right
 
 
-def tile_targets(screen: Screen) -> Targets:
-    """Of all tiles of a screen, boxes in pixels of their tile."""
-    targets = screen_targets(screen.row, screen.tiling)
-    targets.texts = in_tiles(targets.texts, screen.tiling)
-    targets.elements = in_tiles(targets.elements, screen.tiling)
-    return targets
+def tile_targets(targets: Targets, tiling: Tiling) -> Targets:
+    """Of all tiles of a screen, boxes in pixels of their tile instead of the canvas."""
+    return replace(
+        targets,
+        texts=in_tiles(targets.texts, tiling),
+        elements=in_tiles(targets.elements, tiling),
+    )
 
 
 def as_tensors(targets: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
@@ -282,7 +285,8 @@ class Trainer:
         views, found = [], []
         while sum(map(len, views)) < self.args.tiles:
             screen = self.screens.items[rng.integers(len(self.screens.items))]
-            targets = tile_targets(screen)
+            whole = screen_targets(screen.row, screen.tiling)
+            targets = tile_targets(whole, screen.tiling)
             full = (targets.glyphs > 0).mean((1, 2, 3)) + 1e-3
             count = min(2, len(full))
             chosen = rng.choice(len(full), count, replace=False, p=full / full.sum())

@@ -16,7 +16,7 @@ from mm15_mlx.config import ModelConfig
 from mm15_mlx.grounding import split_regions
 from mm15_mlx.prompt import ImageSlot, PromptEncoder, Turn, turn_pieces
 from mm15_mlx.screens.questions import Box, Question
-from mm15_mlx.tiling import Tiling, cut, plan
+from mm15_mlx.tiling import Tiling, cut
 from mm15_mlx.tokenizer import Tokenizer
 
 Row = dict[str, Any]
@@ -41,10 +41,9 @@ def load_picture(row: Row) -> Image.Image:
         return image.convert("RGB")
 
 
-def load_views(row: Row, config: ModelConfig) -> np.ndarray:
+def load_views(row: Row, tiling: Tiling, config: ModelConfig) -> np.ndarray:
     """The views of a screen, uint8 (V, S, S, 3)."""
-    image = load_picture(row)
-    return cut(image, plan(*image.size, config.tiling), config.tiling)
+    return cut(load_picture(row), tiling, config.tiling)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from random import Random
 
 from mm15_mlx.config import ModelConfig
-from mm15_mlx.convert.mm15_torch.samples import Row, load_picture
+from mm15_mlx.convert.mm15_torch.samples import Row, load_views
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.screens.questions import Question
 from mm15_mlx.screens.several import about_pair, order, series, which
-from mm15_mlx.tiling import cut, plan
+from mm15_mlx.tiling import plan
 
 SHARES = {"any": 0.4, "pair": 0.3, "flow": 0.3}  # of what there is
 
@@ -52,4 +52,6 @@ class SeveralScreens:
     def shown(self, row: Row, count: int) -> Screen:
         """A screen as one of `count` pictures."""
         tiling = plan(row["width"], row["height"], self.config.tiling, count)
-        return Screen(row, tiling, cut(load_picture(row), tiling, self.config.tiling))
+        if count <= self.config.tiling.max_split_images:  # as if alone: views are kept
+            return Screen(row, tiling)
+        return Screen(row, tiling, load_views(row, tiling, self.config))

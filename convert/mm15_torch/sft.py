@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from mm15_mlx.config import PRESETS
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.augment import recolour, spoil
-from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, marked
+from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, Marked, marked
 from mm15_mlx.convert.mm15_torch.draws import LONG, Draws
 from mm15_mlx.convert.mm15_torch.looking import LookingLoss
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
@@ -37,7 +37,7 @@ from mm15_mlx.convert.mm15_torch.optimizing import (
     schedule,
     update,
 )
-from mm15_mlx.convert.mm15_torch.packed import packed_states
+from mm15_mlx.convert.mm15_torch.packed import Look, packed_states
 from mm15_mlx.convert.mm15_torch.perception import (
     Heads,
     as_tensors,
@@ -53,6 +53,7 @@ from mm15_mlx.convert.mm15_torch.samples import (
 )
 from mm15_mlx.convert.mm15_torch.stages import StageParser
 from mm15_mlx.convert.mm15_torch.store import Screen, stored_views
+from mm15_mlx.convert.mm15_torch.targets import Targets, screen_targets
 from mm15_mlx.prompt import PromptEncoder
 from mm15_mlx.screens.questions import SHARES
 from mm15_mlx.tokenizer import Tokenizer
@@ -66,6 +67,7 @@ class Trainer:
         self.config = PRESETS["nano-ui"]
         self.tokenizer = Tokenizer(args.tokenizer)
         samples = SampleEncoder(self.config, PromptEncoder(self.config, self.tokenizer))
+        self.image_id = self.config.prompt.image_token_id
         self.first = self.tokenizer.special("<loc_0>")
         self.count = self.config.coordinates.range + 1
         self.loss = AnswerLoss(self.first, self.count, args.spread)
@@ -91,8 +93,7 @@ class Trainer:
             self.model.connector.readout.requires_grad_(True)
         self.heads.requires_grad_(args.whole)
         parts = {"model": self.model, "aids": self.aids, "heads": self.heads}
-        self.trained = nn.ModuleDict(parts)
-        self.opts = optimizers(self.trained, args.lr)
+        self.opts = optimizers(nn.ModuleDict(parts), args.lr)
         if args.out.exists():
             state = torch.load(args.out, weights_only=True)
             self._load(state)
@@ -137,7 +138,11 @@ class Trainer:
         return self.model.connector.readout(pooled), patches
 
     def naming_loss(
-        self, screens: list[Screen], visual: Tensor, patches: Tensor
+        self,
+        screens: list[Screen],
+        whole: list[Targets],
+        visual: Tensor,
+        patches: Tensor,
     ) -> Tensor:
         """What patches and visual tokens of the tiles name, where they are trained."""
         if not self.args.whole:
@@ -146,7 +151,10 @@ class Trainer:
         for screen in screens:
             tiles += [start + v for v in screen.tiles]
             start += len(screen.tiling.indices)
-        targets = as_tensors([vars(tile_targets(s)) for s in screens])
+        targets = as_tensors([
+            vars(tile_targets(w, s.tiling))
+            for w, s in zip(whole, screens, strict=True)
+        ])  # fmt: skip
         given = {"patch_heads": patches, "token_heads": visual}
         losses = [
             tile_loss(self.heads[k](x[tiles]), targets)[0] for k, x in given.items()
@@ -155,76 +163,88 @@ class Trainer:
 
     # -- one step --------------------------------------------------------------------
 
+    def embedded(
+        self, screens: list[Screen], ids: Tensor, pictures: int, rng: Random
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings (B, P, D) of prefixes of so many pictures each, all with `ids`
+        (P,); the visual tokens in them, and their patches."""
+        visual, patches = self.visual(screens, rng)
+        prefix = self.model.embed_inputs(
+            ids.expand(len(screens) // pictures, -1), visual, self.image_id
+        )
+        return prefix, visual, patches
+
+    def half_way(
+        self,
+        screens: list[Screen],
+        middle: Tensor,
+        visual: Tensor,
+        patches: Tensor,
+        rng: Random,
+    ) -> tuple[dict[str, Tensor], dict[str, Marked]]:
+        """Losses of what the visual tokens' states half-way, `middle` (B, V·Q, D), and
+        what they come from name; and the tokens that were marked for it."""
+        decoder = self.model.decoder
+        tokens = decoder.norm(middle)
+        reading = self.reading_loss(tokens, screens)
+        targets = [screen_targets(s.row, s.tiling) for s in screens]
+        found = marked(screens, targets, self.args.patches, self.count - 1, rng)
+        return {
+            "reading": reading,
+            "boxes": self.boxes.read(self.aids, decoder, tokens, found),
+            "naming": self.naming_loss(screens, targets, visual, patches),
+        }, found
+
+    def answers(
+        self, prefix: Tensor, batch: Batch
+    ) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor, Look]]]:
+        """Logits (N, vocabulary) and targets (N,) of the answers; the states."""
+        decoder = self.model.decoder
+        questions = decoder.embed_tokens(batch.ids)
+        states = packed_states(decoder, prefix, questions.to(prefix.dtype))
+        picked = batch.target != NO_TARGET
+        logits = decoder.logits(decoder.norm(states[-1][1][picked])).float()
+        return {"logits": logits, "target": batch.target[picked]}, states
+
     def run(
         self, screens: list[Screen], batch: Batch, rng: Random
     ) -> dict[str, Tensor]:
-        """Logits (N, vocabulary) and targets of the answers, and the losses of what
-        visual tokens are to name."""
-        decoder = self.model.decoder
-        image_id = self.config.prompt.image_token_id
+        """Logits and targets of the answers, and the losses of all aids."""
+        decoder, image = self.model.decoder, batch.prefix == self.image_id
         with torch.autocast("cpu", torch.bfloat16):
-            visual, patches = self.visual(screens, rng)
-            prefix = self.model.embed_inputs(
-                batch.prefix.expand(len(screens), -1), visual, image_id
-            )
-            questions = decoder.embed_tokens(batch.ids)
-            states = packed_states(decoder, prefix, questions.to(prefix.dtype))
-            picked = batch.target != NO_TARGET
-            logits = decoder.logits(decoder.norm(states[-1][1][picked])).float()
-            middle = states[len(states) // 2 - 1][0]
-            tokens = decoder.norm(middle[:, batch.prefix == image_id])  # (B, V·Q, D)
-            reading = self.reading_loss(tokens, screens)
-            found = marked(screens, self.args.patches, self.count - 1, rng)
-            boxes = self.boxes.read(self.aids, decoder, tokens, found)
-            size = states[-1][1][picked].detach().float().square().mean().sqrt()
-            image = batch.prefix == image_id
+            prefix, visual, patches = self.embedded(screens, batch.prefix, 1, rng)
+            out, states = self.answers(prefix, batch)
+            middle = states[len(states) // 2 - 1][0][:, image]
+            named, found = self.half_way(screens, middle, visual, patches, rng)
+            last = states[-1][1][batch.target != NO_TARGET]
+            size = last.detach().float().square().mean().sqrt()
             handed = self.boxes.handed(decoder, states, image, found, size)
             pointing, looking = self.looking(
                 self.aids, decoder.norm, states, screens, batch
             )
-            naming = self.naming_loss(screens, visual, patches)
-        return {"logits": logits, "target": batch.target[picked],
-                "reading": reading, "boxes": boxes, "handed": handed,
-                "pointing": pointing, "looking": looking, "naming": naming}  # fmt: skip
+        return {**out, **named, "handed": handed, "pointing": pointing,
+                "looking": looking}  # fmt: skip
 
     def read(
         self, screens: list[Screen], ids: Tensor, rng: Random
     ) -> dict[str, Tensor]:
         """What visual tokens name half-way, of screens of which nothing is asked: a
         third of a step's time."""
-        decoder = self.model.decoder
-        image = ids == self.config.prompt.image_token_id
+        decoder, image = self.model.decoder, ids == self.image_id
         with torch.autocast("cpu", torch.bfloat16):
-            visual, patches = self.visual(screens, rng)
-            prefix = self.model.embed_inputs(
-                ids.expand(len(screens), -1), visual, self.config.prompt.image_token_id
-            )
+            prefix, visual, patches = self.embedded(screens, ids, 1, rng)
             none = prefix.new_zeros(len(screens), 1, 1, prefix.shape[-1])
-            half = len(decoder.layers) // 2
-            middle = packed_states(decoder, prefix, none, half)[-1][0]
-            tokens = decoder.norm(middle[:, image])
-            found = marked(screens, self.args.patches, self.count - 1, rng)
-            return {
-                "reading": self.reading_loss(tokens, screens),
-                "boxes": self.boxes.read(self.aids, decoder, tokens, found),
-                "naming": self.naming_loss(screens, visual, patches),
-            }
+            states = packed_states(decoder, prefix, none, len(decoder.layers) // 2)
+            middle = states[-1][0][:, image]
+            return self.half_way(screens, middle, visual, patches, rng)[0]
 
     def run_together(
         self, screens: list[Screen], batch: Batch, rng: Random
     ) -> dict[str, Tensor]:
         """Logits and targets of answers about several screens: answers alone teach."""
-        decoder = self.model.decoder
         with torch.autocast("cpu", torch.bfloat16):
-            visual, patches = self.visual(screens, rng)
-            prefix = self.model.embed_inputs(
-                batch.prefix[None], visual, self.config.prompt.image_token_id
-            )
-            questions = decoder.embed_tokens(batch.ids)
-            states = packed_states(decoder, prefix, questions.to(prefix.dtype))
-            picked = batch.target != NO_TARGET
-            logits = decoder.logits(decoder.norm(states[-1][1][picked])).float()
-        return {"logits": logits, "target": batch.target[picked]}
+            prefix, _, _ = self.embedded(screens, batch.prefix, len(screens), rng)
+            return self.answers(prefix, batch)[0]
 
     def reading_loss(self, tokens: Tensor, screens: list[Screen]) -> Tensor:
         """Every word piece is named by the visual token that holds its end."""

@@ -71,7 +71,8 @@ def stored_views(screen: Screen, folder: Path, config: ModelConfig) -> np.ndarra
     """Views of a screen, uint8 (V, S, S, 3)."""
     if screen.views is not None:
         return screen.views
-    return stored(folder / f"{screen.key}.npy", lambda: load_views(screen.row, config))
+    path = folder / f"{screen.key}.npy"
+    return stored(path, lambda: load_views(screen.row, screen.tiling, config))
 
 
 def main() -> None:

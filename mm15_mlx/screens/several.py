@@ -169,7 +169,6 @@ def order(rng: Random, *frames: Row) -> Several:
 
 
 Task = Callable[[Random, Row, Row], Several | None]
-OF_ANY: tuple[Task, ...] = (which,)
 OF_PAIR: tuple[Task, ...] = (changed, tapped, which_state)
 
 

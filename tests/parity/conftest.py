@@ -9,12 +9,20 @@ import importlib.machinery
 import sys
 import types
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
+from mm15_mlx.config import ModelConfig
+from mm15_mlx.prompt import PromptEncoder
+from mm15_mlx.tokenizer import TOKENIZER_FILE, Tokenizer
+
 torch = pytest.importorskip("torch", reason="needs the parity extra")
+
+if TYPE_CHECKING:
+    from mm15_mlx.convert.mm15_torch.samples import SampleEncoder
 
 Compare = Callable[[str, mx.array, "torch.Tensor", float], None]
 _TABLE: dict[str, tuple[float, float, float]] = {}
@@ -78,6 +86,19 @@ def quiet() -> Iterator[None]:
     torch.backends.mha.set_fastpath_enabled(False)
     with torch.no_grad():
         yield
+
+
+@pytest.fixture(scope="module")
+def samples(
+    config: ModelConfig, tmp_path_factory: pytest.TempPathFactory
+) -> "SampleEncoder":
+    """Questions as ids, with a small vocabulary; `config` is the test file's."""
+    from mm15_mlx.convert.mm15_torch.samples import SampleEncoder
+    from mm15_mlx.convert.mm15_torch.vocabulary import train
+
+    path = tmp_path_factory.mktemp("vocabulary") / TOKENIZER_FILE
+    train(config, path, lines=6000)
+    return SampleEncoder(config, PromptEncoder(config, Tokenizer(path)))
 
 
 @pytest.fixture

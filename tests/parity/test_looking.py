@@ -1,6 +1,5 @@
 """Where answers are to look: at the box, at its edges, at the next piece of text."""
 
-from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -29,9 +28,11 @@ from mm15_mlx.convert.mm15_torch.samples import (
     piece_at,
 )
 from mm15_mlx.convert.mm15_torch.store import Screen
-from mm15_mlx.convert.mm15_torch.targets import edges_in, halves_in
-from mm15_mlx.convert.mm15_torch.vocabulary import train
-from mm15_mlx.prompt import PromptEncoder
+from mm15_mlx.convert.mm15_torch.targets import (
+    edges_in,
+    halves_in,
+    screen_targets,
+)
 from mm15_mlx.screens.questions import (
     Question,
     find_text,
@@ -40,7 +41,6 @@ from mm15_mlx.screens.questions import (
     read_screen,
 )
 from mm15_mlx.tiling import plan
-from mm15_mlx.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.parity
 
@@ -57,15 +57,6 @@ ROW = {
 @pytest.fixture(scope="module")
 def config() -> ModelConfig:
     return PRESETS["nano-ui"]
-
-
-@pytest.fixture(scope="module")
-def samples(
-    config: ModelConfig, tmp_path_factory: pytest.TempPathFactory
-) -> SampleEncoder:
-    path: Path = tmp_path_factory.mktemp("vocabulary") / "tokenizer.model"
-    train(config, path, lines=6000)
-    return SampleEncoder(config, PromptEncoder(config, Tokenizer(path)))
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +239,8 @@ def test_what_a_copying_head_hands_over_is_what_it_would_add(
     width = config.text_config.hidden_size
     image = torch.tensor([False] + [True] * 800)
     states = [(torch.randn(1, 801, width), torch.randn(1, 1, 1, width), None)] * 5
-    found = marked([screen], 4, 1000, Random(0))
+    targets = [screen_targets(screen.row, screen.tiling)]
+    found = marked([screen], targets, 4, 1000, Random(0))
     lines, some = found["texts"], found["elements"]
     assert len(lines.token) == 4 and len(some.token) == 0
     targets = {tuple(t) for t in lines.target.tolist()}

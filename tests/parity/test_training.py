@@ -38,11 +38,9 @@ from mm15_mlx.convert.mm15_torch.targets import (
     page_glyphs,
     screen_targets,
 )
-from mm15_mlx.convert.mm15_torch.vocabulary import train
-from mm15_mlx.prompt import ImageSlot, PromptEncoder, Turn
+from mm15_mlx.prompt import ImageSlot, Turn
 from mm15_mlx.screens.questions import Question
 from mm15_mlx.tiling import plan
-from mm15_mlx.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.parity
 
@@ -72,15 +70,6 @@ def config() -> ModelConfig:
         ),
         tiling=dataclasses.replace(nano.tiling, tile_size=28),
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def samples(
-    config: ModelConfig, tmp_path_factory: pytest.TempPathFactory
-) -> SampleEncoder:
-    path: Path = tmp_path_factory.mktemp("vocabulary") / "tokenizer.model"
-    train(config, path, lines=6000)
-    return SampleEncoder(config, PromptEncoder(config, Tokenizer(path)))
 
 
 def test_a_question_is_what_a_user_would_ask(samples: SampleEncoder) -> None:
