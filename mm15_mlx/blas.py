@@ -20,6 +20,7 @@ from pathlib import Path
 _PRODUCTS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")  # all that mlx calls
 _PREFIXES = ("scipy_", "")  # of the names in scipy-openblas32, and in any other
 _BUNDLED = "mlx_cpu.libs"  # where mlx's wheel keeps the reference BLAS
+_PATIENCE = "OPENBLAS_THREAD_TIMEOUT"
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 
 
@@ -75,7 +76,7 @@ def _preload_linux() -> Blas:
     problems = []
     for source, path in _candidates(wish):
         try:
-            library = ctypes.CDLL(path)
+            library = _open(path)
             products = {name: _function(library, name) for name in _PRODUCTS}
         except (OSError, AttributeError) as e:
             problems.append(str(e))
@@ -84,6 +85,21 @@ def _preload_linux() -> Blas:
             slot.value = ctypes.cast(products[name], ctypes.c_void_p).value
         return _describe(library, source)
     return Blas("reference", present, source="mlx", problem="; ".join(problems))
+
+
+def _open(path: str) -> ctypes.CDLL:
+    """OpenBLAS whose threads sleep soon after a product: it reads the wish once.
+
+    They spin for 2^26 cycles otherwise and take the cores from what comes between two
+    products (measured on two cores: 2.4 s for a first token instead of 1.5 s).
+    """
+    wished = os.environ.get(_PATIENCE)
+    os.environ[_PATIENCE] = wished or "14"  # 2^14 cycles, some microseconds
+    try:
+        return ctypes.CDLL(path)
+    finally:
+        if wished is None:
+            del os.environ[_PATIENCE]
 
 
 def _candidates(wish: str) -> Iterator[tuple[str, str]]:

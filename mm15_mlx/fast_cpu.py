@@ -11,13 +11,19 @@ B batch, L queries, T keys, H query heads, K key/value heads, D head dim.
 
 import functools
 import platform
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
+from mm15_mlx.blas import usable_cores
+
+Part = TypeVar("Part")
+At = tuple[int, ...]  # row and head
 Composed = Callable[..., mx.array]
 # MLX passes a lone array without a tuple; None is a tangent of zero.
 Primals = mx.array | tuple[mx.array, ...]
@@ -176,10 +182,12 @@ def _divide_by_one_plus_exp(x: np.ndarray, out: np.ndarray) -> None:
 def _in_pieces(fast: Callable[..., None], *inputs: mx.array) -> mx.array:
     flat = [np.asarray(x).reshape(-1) for x in inputs]
     out = np.empty(inputs[0].size, np.float32)
-    with np.errstate(all="ignore"):  # exp may reach infinity, as MLX's does
-        for start in range(0, out.size, _AT_ONCE):
-            piece = slice(start, start + _AT_ONCE)
-            fast(*(x[piece] for x in flat), out[piece])
+
+    def compute(start: int) -> None:
+        piece = slice(start, start + _AT_ONCE)
+        fast(*(x[piece] for x in flat), out[piece])
+
+    _on_all_cores(compute, range(0, out.size, _AT_ONCE))
     return mx.array(out.reshape(inputs[0].shape))
 
 
@@ -189,12 +197,16 @@ def _depthwise(x: mx.array, weight: mx.array) -> mx.array:
     padded = np.pad(inner, ((0, 0), (1, 1), (1, 1), (0, 0)))
     taps = np.asarray(weight)[..., 0].transpose(1, 2, 0).copy()  # (3, 3, C)
     out = np.empty(inner.shape, np.float32)
-    part = np.empty(inner.shape[1:], np.float32)
-    for view, sums in zip(padded, out, strict=True):  # one view stays in the cache
+
+    def compute(pair: tuple[np.ndarray, np.ndarray]) -> None:
+        view, sums = pair  # one view stays in the cache
+        part = np.empty(sums.shape, np.float32)
         np.multiply(view[:height, :width], taps[0, 0], out=sums)
         for i, j in list(np.ndindex(3, 3))[1:]:
             np.multiply(view[i : i + height, j : j + width], taps[i, j], out=part)
             sums += part
+
+    _on_all_cores(compute, zip(padded, out, strict=True))
     return mx.array(out)
 
 
@@ -210,12 +222,15 @@ def _attention(
     ones = np.ones(k.shape[2], np.float32)
     # In the order of the layer's output: the caller's transpose back costs nothing.
     out = np.empty((b, length, heads, head_dim), np.float32)
-    with np.errstate(all="ignore"):
-        for at, shared, rows, seen, s, _ in _blocks(q, k, scale, mask):
+
+    def compute(shared: At) -> None:
+        for at, rows, seen, s, _ in _blocks(q, k, scale, mask, shared):
             # Divided after the product: it has fewer columns than the scores.
             weighted = s @ v[shared][:seen]
             weighted /= (s @ ones[:seen])[:, None]
             out[at[0], rows, at[1]] = weighted
+
+    _on_all_cores(compute, np.ndindex(b, k.shape[1]))
     return mx.array(out).transpose(0, 2, 1, 3)
 
 
@@ -231,8 +246,9 @@ def _attention_gradients(
     MLX 0.9 s."""
     q, k, v, g = (np.asarray(x) for x in (queries, keys, values, cotangent))
     of_q, of_k, of_v = (np.zeros_like(x) for x in (q, k, v))
-    with np.errstate(all="ignore"):
-        for at, shared, rows, seen, p, hidden in _blocks(q, k, scale, mask):
+
+    def compute(shared: At) -> None:
+        for at, rows, seen, p, hidden in _blocks(q, k, scale, mask, shared):
             p /= p.sum(axis=1, keepdims=True)
             of_v[shared][:seen] += p.T @ g[at][rows]
             d = g[at][rows] @ v[shared][:seen].T
@@ -242,15 +258,21 @@ def _attention_gradients(
                 d[hidden] = 0
             of_q[at][rows] = d @ k[shared][:seen]
             of_k[shared][:seen] += d.T @ q[at][rows]
+
+    _on_all_cores(compute, np.ndindex(*k.shape[:2]))
     return mx.array(of_q * scale), mx.array(of_k * scale), mx.array(of_v)
 
 
 def _blocks(
-    q: np.ndarray, k: np.ndarray, scale: float, mask: str | mx.array | None
+    q: np.ndarray,
+    k: np.ndarray,
+    scale: float,
+    mask: str | mx.array | None,
+    shared: At,
 ) -> Iterator[tuple[Any, ...]]:
-    """A head's queries a few at a time: (row, query head), (row, key head), the slice
-    of queries, how many keys they see, their weights before division, and which of them
-    are masked, if an array says so. The weights' memory is used again."""
+    """The queries of a key head (row, head), a few at a time: (row, query head), the
+    slice of queries, how many keys they see, their weights before division, and which
+    of them are masked, if an array says so. The weights' memory is used again."""
     (b, heads, length, _), (_, key_heads, total, _) = q.shape, k.shape
     every = None
     if isinstance(mask, mx.array):
@@ -259,8 +281,8 @@ def _blocks(
     rows = -(-length // blocks)
     scores = np.empty(rows * total, np.float32)
     later = np.triu(np.ones((rows, rows), bool), 1)
-    for at in np.ndindex(b, heads):
-        shared = at[0], at[1] * key_heads // heads
+    group = heads // key_heads
+    for at in ((shared[0], shared[1] * group + n) for n in range(group)):
         for start in range(0, length, rows):
             end = min(start + rows, length)
             n = end - start
@@ -275,7 +297,34 @@ def _blocks(
                 np.copyto(s[:, seen - n :], _MASKED, where=later[:n, :n])
             s -= s.max(axis=1, keepdims=True)
             np.exp(s, out=s)
-            yield at, shared, slice(start, end), seen, s, hidden
+            yield at, slice(start, end), seen, s, hidden
+
+
+def _on_all_cores(compute: Callable[[Part], None], parts: Iterable[Part]) -> None:
+    """`compute` of every part, on as many threads as there are cores: NumPy's loops run
+    side by side.
+
+    Its products stay on one thread each: more would wait for the cores that these and
+    the threads of MLX's BLAS have.
+    """
+
+    def quiet(part: Part) -> None:
+        with np.errstate(all="ignore"):  # exp may reach infinity, as MLX's does
+            compute(part)
+
+    with _libraries().limit(limits=1, user_api="blas"):
+        for _ in _threads().map(quiet, parts):
+            pass
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(usable_cores(), thread_name_prefix="mm15-fast-cpu")
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _differentiable(

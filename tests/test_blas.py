@@ -40,11 +40,18 @@ for _ in range(4):
     mx.eval(a @ a)
     times.append(time.perf_counter() - start)
 facts["gflops"] = 2 * 512**3 / min(times) / 1e9
-facts["variable"] = os.environ.get("OPENBLAS_NUM_THREADS")
+def spun():
+    mx.eval(a @ a)
+    used = time.process_time()
+    time.sleep(0.02)
+    return time.process_time() - used
+facts["spun"] = min(spun() for _ in range(5))
+names = ("OPENBLAS_NUM_THREADS", "OPENBLAS_THREAD_TIMEOUT")
+facts["variables"] = [os.environ.get(name) for name in names]
 facts["error"] = float(mx.abs((a @ a)[0] - (a[0][:, None] * a).sum(0)).max())
 print(json.dumps(facts))
 """
-    drop = ("MM15_BLAS", "LD_PRELOAD", *blas._THREAD_VARIABLES)
+    drop = ("MM15_BLAS", "LD_PRELOAD", blas._PATIENCE, *blas._THREAD_VARIABLES)
     clean = {k: v for k, v in os.environ.items() if k not in drop}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -109,8 +116,19 @@ def test_threads_are_the_usable_cores_unless_the_user_chose() -> None:
     if not facts["name"].startswith("OpenBLAS"):
         pytest.skip("no OpenBLAS here")
     assert facts["threads"] == blas.usable_cores()
-    assert facts["variable"] is None  # the environment is left alone
+    assert facts["variables"] == [None, None]  # the environment is left alone
     assert preload_in_new_process(OMP_NUM_THREADS="1")["threads"] == 1
+
+
+@linux
+def test_threads_sleep_between_products_unless_the_user_chose() -> None:
+    """Those that spin use the processor while the program waits for 20 ms."""
+    facts = preload_in_new_process()
+    if facts["threads"] == 1 or not facts["name"].startswith("OpenBLAS"):
+        pytest.skip("one thread never waits for another")
+    assert facts["spun"] < 0.004
+    patient = preload_in_new_process(OPENBLAS_THREAD_TIMEOUT="28")
+    assert patient["variables"] == [None, "28"]
 
 
 def test_usable_cores() -> None:

@@ -69,6 +69,17 @@ def test_what_is_asked_for_is_on_exactly_one_screen() -> None:
     }  # "Save" can be read on both
 
 
+def test_where_it_is_seen_goes_with_the_question() -> None:
+    for k in range(100):
+        made = several.which(Random(k), LEFT, RIGHT)
+        assert made and made.there
+        side, box = made.there
+        assert several.PLACES[side] == made.question.answer
+        row = (LEFT, RIGHT)[side]
+        boxes = [e["box"] for e in row["elements"]] + [t["box"] for t in row["texts"]]
+        assert box in boxes
+
+
 def test_the_first_screen_is_right_half_of_the_time() -> None:
     count = Counter(q.answer for q in asked())
     assert count.keys() == {"first", "second"} and 120 < count["first"] < 180

@@ -16,7 +16,7 @@ from mm15_mlx.convert.mm15_torch.aids import BOXES, Aids
 from mm15_mlx.convert.mm15_torch.decoder import Decoder
 from mm15_mlx.convert.mm15_torch.looking import COPIED, copying_heads
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss
-from mm15_mlx.convert.mm15_torch.packed import Look
+from mm15_mlx.convert.mm15_torch.packed import States
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.convert.mm15_torch.targets import Targets, in_model
 
@@ -85,26 +85,41 @@ class BoxLoss:
     def handed(
         self,
         decoder: Decoder,
-        states: list[tuple[Tensor, Tensor, Look]],
+        states: States,
         image: Tensor,
         found: dict[str, Marked],
         size: Tensor,
     ) -> Tensor:
-        """image (P,): where visual tokens are. size: of the last states, by which the
-        last norm will divide what is handed over."""
-        losses = []
-        for kind, place in zip(
-            COPIED, range(len(states) - 2, len(states)), strict=True
-        ):
-            layer, m = decoder.layers[place], found[kind]
-            tokens = layer.input_layernorm(states[place - 1][0][:, image])
-            tokens = tokens[m.picture, m.token]  # (N, D)
-            attn, heads = layer.self_attn, copying_heads(decoder.config)
-            split = (decoder.config.num_key_value_heads, decoder.config.head_dim, -1)
-            v = attn.v_proj.weight.view(split)[heads]  # (4, E, D)
-            o = attn.o_proj.weight.view(-1, *split[:2])[:, heads]  # (D, 4, E)
-            values = torch.einsum("nd,hed->nhe", tokens, v.to(tokens.dtype))
-            given = torch.einsum("nhe,dhe->nhd", values, o.to(tokens.dtype))
-            given = given * decoder.norm.weight.to(given.dtype) / size
+        """Arguments as `hand_over`'s."""
+        heads, losses = copying_heads(decoder.config), []
+        for place, kind in enumerate(COPIED, start=-len(COPIED)):
+            m = found[kind]
+            where = (m.picture, m.token)
+            given = hand_over(decoder, states, place, heads, image, where, size)
             losses.append(self.named(decoder, given, m.target))
         return torch.stack(losses).mean()
+
+
+def hand_over(
+    decoder: Decoder,
+    states: States,
+    place: int,
+    heads: list[int],
+    image: Tensor,
+    where: tuple[Tensor, Tensor],
+    size: Tensor,
+) -> Tensor:
+    """What some heads of layer `place` (from the end: -1) hand to a position that looks
+    at one visual token only, as the last norm will leave it: (N, heads, D).
+
+    image (P,): where visual tokens are. where: picture (N,) and token (N,). size: of
+    the last states, by which the last norm divides.
+    """
+    layer = decoder.layers[place]
+    tokens = layer.input_layernorm(states[place - 1][0][:, image])[where]  # (N, D)
+    split = (decoder.config.num_key_value_heads, decoder.config.head_dim, -1)
+    v = layer.self_attn.v_proj.weight.view(split)[heads]  # (H, E, D)
+    o = layer.self_attn.o_proj.weight.view(-1, *split[:2])[:, heads]  # (D, H, E)
+    values = torch.einsum("nd,hed->nhe", tokens, v.to(tokens.dtype))
+    given = torch.einsum("nhe,dhe->nhd", values, o.to(tokens.dtype))
+    return given * decoder.norm.weight.to(given.dtype) / size

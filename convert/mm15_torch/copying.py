@@ -1,16 +1,18 @@
-"""A start for the copying heads (looking.py): what half-way reads, they hand over.
+"""A start for heads that copy (looking.py): what half-way reads, they hand over.
 
 From random weights the path from a token's box to the answer's numbers takes hundreds
 of steps to form, as long as no head looks and nothing that is handed over is right. But
-the linear map that reads boxes half-way is already there. Here each head's values and
-outputs are fitted to it, at the place of the head: least squares for the map, then the
-part of it of the head's width that matters most to the location embeddings.
+the linear map that reads boxes half-way is already there, and so is what names word
+pieces. Here values and outputs of heads are fitted to it, at their place: least squares
+for the map, then the part of it of the heads' width that matters most to the embeddings
+of what is named.
 
-Run: python -m mm15_mlx.convert.mm15_torch.copying --fitted OUT.pt
+Run: python -m mm15_mlx.convert.mm15_torch.copying --fitted OUT.pt --what pieces
      and the flags of sft, with `--start` the checkpoint.
 """
 
 import argparse
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -19,10 +21,11 @@ from torch import Tensor
 
 from mm15_mlx.convert.mm15_torch import sft
 from mm15_mlx.convert.mm15_torch.boxes import marked
-from mm15_mlx.convert.mm15_torch.looking import COPIED, copying_heads
-from mm15_mlx.convert.mm15_torch.packed import packed_states
+from mm15_mlx.convert.mm15_torch.decoder import Decoder
+from mm15_mlx.convert.mm15_torch.looking import COPIED, copying_heads, halving_heads
 from mm15_mlx.convert.mm15_torch.samples import NO_TARGET
 from mm15_mlx.convert.mm15_torch.targets import screen_targets
+from mm15_mlx.convert.mm15_torch.words import words_of
 
 BATCHES = 12
 TOKENS = 400  # of a screen
@@ -46,63 +49,96 @@ def reduced(inputs: Tensor, wanted: Tensor, table: Tensor, rank: int) -> list[Te
     return [torch.linalg.solve(root.T, best), best.T @ root.T @ full]
 
 
+@dataclass
+class Fitted:
+    """What some heads of one layer are to make of tokens: lists of (N, D)."""
+
+    place: int  # of the layer, from the end
+    heads: list[int]
+    inputs: list[Tensor] = field(default_factory=list)
+    wanted: list[Tensor] = field(default_factory=list)
+
+    def add(self, inputs: Tensor, wanted: Tensor) -> None:
+        self.inputs.append(inputs.double())
+        self.wanted.append(wanted.double())
+
+    def set(self, decoder: Decoder, table: Tensor, gain: Tensor) -> None:
+        """Sets the heads' weights; gain (D, 1): of the outputs."""
+        attn, width = decoder.layers[self.place].self_attn, decoder.config.head_dim
+        inputs, wanted = torch.cat(self.inputs), torch.cat(self.wanted)
+        o, v = reduced(inputs, wanted, table, width * len(self.heads))
+        o = o * gain
+        even = (o.square().mean() / v.square().mean()) ** 0.25
+        for k, head in enumerate(self.heads):
+            ours, mine = (slice(n * width, (n + 1) * width) for n in (k, head))
+            attn.v_proj.weight[mine] = (v * even)[ours].float()
+            attn.o_proj.weight[:, mine] = (o / even)[:, ours].float()
+
+
 @torch.no_grad()
-def fit(trainer: sft.Trainer, batches: int = BATCHES) -> None:
-    """Sets the copying heads' weights in the trainer's model."""
+def fit(trainer: sft.Trainer, what: list[str], batches: int = BATCHES) -> None:
+    """Sets weights in the trainer's model; what: `numbers` of boxes, `pieces`."""
     rng, decoder = Random(trainer.args.seed), trainer.model.decoder
     image_id = trainer.config.prompt.image_token_id
-    inputs: dict[str, list[Tensor]] = {k: [] for k in COPIED}
-    wanted: dict[str, list[Tensor]] = {k: [] for k in COPIED}
+    side = trainer.config.connector_config.pooled_grid
+    numbers = {
+        kind: [Fitted(place, [head]) for head in copying_heads(decoder.config)]
+        for kind, place in zip(COPIED, (-2, -1), strict=True)
+    }
+    pieces = Fitted(-1, halving_heads(decoder.config))
     sizes = []
     for _ in range(batches):
         screens, batch = trainer.draws.batch(rng)
         with torch.autocast("cpu", torch.bfloat16):
-            visual, _ = trainer.visual(screens, rng)
-            ids = batch.prefix.expand(len(screens), -1)
-            prefix = trainer.model.embed_inputs(ids, visual, image_id)
-            questions = decoder.embed_tokens(batch.ids).to(prefix.dtype)
-            states = packed_states(decoder, prefix, questions)
+            prefix, _, _ = trainer.embedded(screens, batch.prefix, 1, rng)
+            _, states = trainer.answers(prefix, batch)
             image = batch.prefix == image_id
             middle = decoder.norm(states[len(states) // 2 - 1][0][:, image])
             targets = [screen_targets(s.row, s.tiling) for s in screens]
             found = marked(screens, targets, TOKENS, trainer.count - 1, rng)
-            for kind, place in zip(COPIED, (-2, -1), strict=True):
-                m = found[kind]
-                x = decoder.layers[place].input_layernorm(
+            words = words_of(screens, trainer.tokenizer, side)
+            x = {
+                place: decoder.layers[place].input_layernorm(
                     states[place - 1][0][:, image]
                 )
-                inputs[kind].append(x[m.picture, m.token].double())
+                for place in (-2, -1)
+            }
+            nothing = {k: SINK * y[:, 0] for k, y in x.items()}  # handed over: nothing
+            for kind, heads in numbers.items():
+                m = found[kind]
                 read = trainer.aids.boxes(kind, middle[m.picture, m.token])
-                wanted[kind].append(read.double())
-                nothing = x[:, 0].double() * SINK  # where heads look that copy nothing
-                inputs[kind].append(nothing)
-                wanted[kind].append(nothing.new_zeros(len(nothing), *read.shape[1:]))
+                for number, head in enumerate(heads):
+                    head.add(x[head.place][m.picture, m.token], read[:, number])
+                    rest = nothing[head.place]
+                    head.add(rest, torch.zeros_like(rest))
+            where = words.picture, words.token
+            pieces.add(x[pieces.place][where], middle[where])
+            rest = nothing[pieces.place]
+            pieces.add(rest, torch.zeros_like(rest))
         last = states[-1][1][batch.target != NO_TARGET].float()
         sizes.append(last.square().mean().sqrt().item())
 
-    first, width = trainer.first, decoder.config.head_dim
-    table = decoder.lm_head.weight[first : first + trainer.count].double()
+    table = decoder.lm_head.weight.double()
+    located = table[trainer.first : trainer.first + trainer.count]
     gain = SHARE * sum(sizes) / len(sizes) / decoder.norm.weight[:, None].double()
-    for kind, place in zip(COPIED, (-2, -1), strict=True):
-        x, read = torch.cat(inputs[kind]), torch.cat(wanted[kind])
-        attn = decoder.layers[place].self_attn
-        for number, head in enumerate(copying_heads(decoder.config)):
-            o, v = reduced(x, read[:, number], table, width)
-            o = o * gain
-            even = (o.square().mean() / v.square().mean()) ** 0.25
-            mine = slice(head * width, (head + 1) * width)
-            attn.v_proj.weight[mine] = (v * even).float()
-            attn.o_proj.weight[:, mine] = (o / even).float()
+    if "numbers" in what:
+        for head in (h for heads in numbers.values() for h in heads):
+            head.set(decoder, located, gain)
+    if "pieces" in what:
+        pieces.set(decoder, table[: trainer.first], gain)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fitted", type=Path, required=True)
+    parser.add_argument(
+        "--what", nargs="+", choices=("numbers", "pieces"), default=["numbers"]
+    )
     own, given = parser.parse_known_args()
     args = sft.arguments(given)
     torch.set_num_threads(args.threads)
     trainer = sft.Trainer(args)
-    fit(trainer)
+    fit(trainer, own.what)
     torch.save(
         {"model": trainer.model.state_dict(), "aids": trainer.aids.state_dict()},
         own.fitted,

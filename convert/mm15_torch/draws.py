@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.convert.mm15_torch.augment import move
+from mm15_mlx.convert.mm15_torch.looking import Place
 from mm15_mlx.convert.mm15_torch.pages import KIT
 from mm15_mlx.convert.mm15_torch.samples import (
     Asked,
@@ -116,11 +117,14 @@ class Draws:
                 break
         return screens, collate(self.prefix(screens[:1]), asked)
 
-    def together(self, rng: Random) -> tuple[list[Screen], Batch]:
-        """Screens that are shown together, and questions about all of them."""
+    def together(self, rng: Random) -> tuple[list[Screen], Batch, list[Place | None]]:
+        """Screens that are shown together, questions about all of them, and where each
+        is answered."""
         while True:
-            screens, questions = self.several.draw(rng, self.args.questions)
-            asked = self.fitting(questions, screens, LONGEST)
-            if asked:
+            screens, drawn = self.several.draw(rng, self.args.questions)
+            fits = [(self.fitting([d.question], screens, LONGEST), d) for d in drawn]
+            found = [(asked[0], d.there) for asked, d in fits if asked]
+            if found:
                 break
-        return screens, collate(self.prefix(screens), [asked])
+        asked, there = map(list, zip(*found, strict=True))
+        return screens, collate(self.prefix(screens), [asked]), there

@@ -10,7 +10,7 @@ N positions, P tokens of the picture's prefix, V visual tokens of its tiles.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,11 +19,13 @@ from torch.nn import functional as F
 
 from mm15_mlx.config import ModelConfig, TextConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
-from mm15_mlx.convert.mm15_torch.packed import Look
-from mm15_mlx.convert.mm15_torch.samples import Asked, Batch, piece_at
+from mm15_mlx.convert.mm15_torch.packed import States
+from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Asked, piece_at
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.convert.mm15_torch.targets import edges_in, halves_in
+from mm15_mlx.screens.questions import Box
 
+Place = tuple[int, Box]  # a screen, from 0, and a box in its pixels
 COPIED = ("elements", "texts")  # what the last two layers copy
 TEXT_TASKS = ("find_text", "read")  # those that find lines, not elements
 INSIDE = 0.4  # of what the fullest token holds of a box
@@ -114,6 +116,32 @@ def mean(losses: list[Tensor]) -> Tensor:
     return every.sum() / max(len(every), 1)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A screen in a prompt, and what is asked as far as it is about this screen."""
+
+    screen: Screen
+    asked: list[Asked]
+    start: int = 0  # of its first visual token, through the prompt's
+
+
+def shown_together(
+    screens: list[Screen], asked: list[Asked], there: list[Place | None], side: int
+) -> list[Shown]:
+    """Screens of one prompt. there: for each question the screen, from 0, and the box
+    in its pixels that the answer is about."""
+    found, start = [], 0
+    for k, screen in enumerate(screens):
+        about = [p[1] if p and p[0] == k else None for p in there]
+        mine = [
+            replace(a, about=[None if t == NO_TARGET else box for t in a.target])
+            for a, box in zip(asked, about, strict=True)
+        ]
+        found.append(Shown(screen, mine, start))
+        start += len(screen.tiling.indices) * side * side
+    return found
+
+
 class LookingLoss:
     """Losses on where the answers of a batch point and look."""
 
@@ -127,35 +155,42 @@ class LookingLoss:
         self,
         aids: Aids,
         norm: Callable[[Tensor], Tensor],
-        states: list[tuple[Tensor, Tensor, Look]],
-        screens: list[Screen],
-        batch: Batch,
+        states: States,
+        prompts: list[list[Shown]],
+        prefix: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Means of pointing and of looking. norm: the decoder's last. states: what
-        `packed_states` gives. Who has nothing to see looks at the first token."""
-        image = (batch.prefix == self.image_token_id).nonzero().flatten()
+        """Means of pointing and of looking. norm: the decoder's last. prompts: the
+        screens of each; prefix (P,): the ids of all. Who has nothing to see looks at
+        the first token."""
+        image = (prefix == self.image_token_id).nonzero().flatten()
         middle = len(states) // 2
         pointing, seeing, copying, nothing = [], [], [], []
-        for b, (screen, asked) in enumerate(zip(screens, batch.asked, strict=True)):
-            see = sights(screen, asked, self.side)
-            if see is None:
-                continue
-            tiles = image[: len(screen.tiles) * self.side**2]
-            prefix, questions, _ = states[middle]
-            asking = norm(questions[b, see.question, see.place])
-            chances = aids.pointing(asking, norm(prefix[b, tiles]))
-            pointing.append(-(see.share * chances).sum(1))
-            for kind, (_, _, look) in zip(COPIED, states[-2:], strict=True):
-                mine = see.line if kind == "texts" else ~see.line
-                seen = look.weights(b, see.question, see.place)  # (heads, N, P)
-                first, seen = seen[..., tiles[0]], seen[..., tiles]
-                for i, head in enumerate(self.halving):
-                    seeing.append(missed(seen[head], first[head], see.halves[:, i]))
-                for i, head in enumerate(self.copying):
-                    target = see.edges[:, i] & mine[:, None]
-                    lost, there = missed(seen[head], first[head], target), target.any(1)
-                    copying.append(lost[there])
-                    nothing.append(lost[~there])
+        for b, shown in enumerate(prompts):
+            tiles = [
+                image[s.start :][: len(s.screen.tiles) * self.side**2] for s in shown
+            ]
+            pictures, questions, _ = states[middle]
+            tokens = norm(pictures[b, torch.cat(tiles)])
+            for one, mine in zip(shown, tiles, strict=True):
+                see = sights(one.screen, one.asked, self.side)
+                if see is None:
+                    continue
+                asking = norm(questions[b, see.question, see.place])
+                chances = aids.pointing(asking, tokens)
+                own = torch.isin(torch.cat(tiles), mine)
+                pointing.append(-(see.share * chances[:, own]).sum(1))
+                for kind, (_, _, look) in zip(COPIED, states[-2:], strict=True):
+                    copies = see.line if kind == "texts" else ~see.line
+                    seen = look.weights(b, see.question, see.place)  # (heads, N, P)
+                    first, seen = seen[..., image[0]], seen[..., mine]
+                    for i, head in enumerate(self.halving):
+                        seeing.append(missed(seen[head], first[head], see.halves[:, i]))
+                    for i, head in enumerate(self.copying):
+                        target = see.edges[:, i] & copies[:, None]
+                        lost = missed(seen[head], first[head], target)
+                        there = target.any(1)
+                        copying.append(lost[there])
+                        nothing.append(lost[~there])
         if not pointing:
             zero = torch.zeros(())
             return zero, zero

@@ -82,6 +82,10 @@ class Look:
         return (scores - self.total[picture][:, which, place][..., None]).exp()
 
 
+# of each layer: the picture's states, the questions' and how these look at it
+States = list[tuple[Tensor, Tensor, Look]]
+
+
 def _norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
     """In the type of `x`: mixed types have no fused kernel."""
     return F.rms_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.eps)
@@ -139,7 +143,7 @@ def attend(
 
 def packed_states(
     decoder: Decoder, prefix: Tensor, questions: Tensor, depth: int | None = None
-) -> list[tuple[Tensor, Tensor, Look]]:
+) -> States:
     """prefix (B, P, D), questions (B, K, T, D) → both after each layer, or each of the
     first `depth`, and how the layer's questions looked at the picture."""
     b, p, d = prefix.shape

@@ -2,7 +2,8 @@
 
 A model that has read the same few thousand words again and again guesses the rest of
 one from its beginning. Half of the words here are halves of two others, joined, or
-letters at random: who reads them must look. Rows are those of `data screens`.
+letters at random, and the rest are numbers, codes and names of many languages: who
+reads them must look. Rows are those of `data screens`.
 
 Run: python -m mm15_mlx.convert.mm15_torch.pages --out DIR --count 2000
 """
@@ -25,14 +26,54 @@ SIZES = {11: 6, 12: 12, 13: 14, 14: 14, 15: 12, 16: 12, 17: 12, 20: 5, 24: 2, 30
 MARGIN, GAP = 16, 18  # points: at the sides, and between two lines of text in one row
 
 
+LOCALES = ("en_GB", "en_IN", "de_DE", "fr_FR", "it_IT", "nl_NL", "fi_FI", "es_ES")
+
+
 class MixedWords(Words):
-    """Phrases as screens hold them, and as many in no language."""
+    """Phrases as screens hold them, and as many that no one can guess."""
+
+    def __init__(self, seed: int) -> None:
+        from faker import Faker  # extra: screens
+
+        super().__init__(seed)
+        self.others = Faker(list(LOCALES))
+        self.others.seed_instance(seed)
 
     def phrase(self) -> str:
-        text = super().phrase()
-        if self.rng.random() < 0.5:
-            return text
+        kind = self.rng.random()
+        if kind < 0.35:
+            return super().phrase()
+        if kind < 0.5:
+            return self.number()
+        if kind < 0.6:
+            return self.name()
         return " ".join(self.joined() for _ in range(self.rng.randint(1, 4)))
+
+    def name(self) -> str:
+        """Of a person or a place, in letters that English has."""
+        some = self.others
+        while True:
+            text = self.rng.choice((some.name, some.last_name, some.city))()
+            if text.isascii():
+                return text
+
+    def number(self) -> str:
+        """Figures with what stands around them."""
+        rng, fake = self.rng, self.fake
+        amount = f"{rng.randint(0, 10 ** rng.randint(1, 6)):,}"
+        return rng.choice([
+            amount, f"{amount}.{rng.randint(0, 99):02}",
+            rng.choice("$€£") + f"{amount}.{rng.randint(0, 99):02}",
+            f"{rng.choice('+-')}{rng.randint(0, 99)}.{rng.randint(0, 99)}%",
+            fake.numerify("(%##) %##-####"), fake.numerify("+%# ### #######"),
+            fake.numerify("%#:##"), f"{fake.time('%H:%M')} - {fake.time('%H:%M')}",
+            fake.date("%Y-%m-%d"), fake.date("%d.%m.%Y"), fake.date("%B %d"),
+            fake.bothify("??-####").upper(), fake.bothify("#??##??").upper(),
+            fake.numerify("v%.##.#"), fake.numerify("#### #### #### ####"),
+            rng.choice(("XS", "S", "M", "L", "XL", "XXL")) + f" / {rng.randint(4, 52)}",
+            f"{rng.randint(1, 999)} {rng.choice(('GB', 'km', 'kg', 'min', 'mm', 'h'))}",
+            f"#{rng.randint(1, 99999)}", fake.ipv4(), fake.hex_color(),
+        ])  # fmt: skip
 
     def joined(self) -> str:
         """The first half of one word and the last of another."""

@@ -10,8 +10,7 @@ from random import Random
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.convert.mm15_torch.samples import Row, load_views
 from mm15_mlx.convert.mm15_torch.store import Screen
-from mm15_mlx.screens.questions import Question
-from mm15_mlx.screens.several import about_pair, order, series, which
+from mm15_mlx.screens.several import Several, about_pair, order, series, which
 from mm15_mlx.tiling import plan
 
 SHARES = {"any": 0.4, "pair": 0.3, "flow": 0.3}  # of what there is
@@ -32,7 +31,7 @@ class SeveralScreens:
             for what in ("pair", "flow")
         }
 
-    def draw(self, rng: Random, count: int) -> tuple[list[Screen], list[Question]]:
+    def draw(self, rng: Random, count: int) -> tuple[list[Screen], list[Several]]:
         """Screens, and `count` questions at most about them in this order."""
         kinds = [k for k in SHARES if k == "any" or self.series[k]]
         kind = rng.choices(kinds, [SHARES[k] for k in kinds])[0]
@@ -40,14 +39,14 @@ class SeveralScreens:
             screens = rng.sample(self.screens, 2)
             rows = [s.row for s in screens]
             made = [which(rng, *rows) for _ in range(count)]
-            found = {m.question for m in made if m}
-            return screens, sorted(found, key=lambda q: q.prompt)
+            found = {m.question.prompt: m for m in made if m}
+            return screens, list(found.values())
         rows = rng.choice(self.series[kind])
         if kind == "pair":
             made = [m for m in about_pair(rng, *rows) if m.images == rows]
-            return [self.shown(r, 2) for r in rows], [m.question for m in made]
+            return [self.shown(r, 2) for r in rows], made
         asked = order(rng, *rows)
-        return [self.shown(r, len(rows)) for r in asked.images], [asked.question]
+        return [self.shown(r, len(rows)) for r in asked.images], [asked]
 
     def shown(self, row: Row, count: int) -> Screen:
         """A screen as one of `count` pictures."""

@@ -21,14 +21,18 @@ from random import Random
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mm15_mlx.config import PRESETS
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.augment import recolour, spoil
-from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, Marked, marked
+from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, Marked, States, marked
 from mm15_mlx.convert.mm15_torch.draws import LONG, Draws
-from mm15_mlx.convert.mm15_torch.looking import LookingLoss
+from mm15_mlx.convert.mm15_torch.looking import (
+    LookingLoss,
+    Place,
+    Shown,
+    shown_together,
+)
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.optimizing import (
@@ -37,7 +41,7 @@ from mm15_mlx.convert.mm15_torch.optimizing import (
     schedule,
     update,
 )
-from mm15_mlx.convert.mm15_torch.packed import Look, packed_states
+from mm15_mlx.convert.mm15_torch.packed import packed_states
 from mm15_mlx.convert.mm15_torch.perception import (
     Heads,
     as_tensors,
@@ -49,16 +53,14 @@ from mm15_mlx.convert.mm15_torch.samples import (
     NO_TARGET,
     Batch,
     SampleEncoder,
-    visual_words,
 )
 from mm15_mlx.convert.mm15_torch.stages import StageParser
 from mm15_mlx.convert.mm15_torch.store import Screen, stored_views
 from mm15_mlx.convert.mm15_torch.targets import Targets, screen_targets
+from mm15_mlx.convert.mm15_torch.words import Words, handed, named, words_of
 from mm15_mlx.prompt import PromptEncoder
 from mm15_mlx.screens.questions import SHARES
 from mm15_mlx.tokenizer import Tokenizer
-
-AIDS = ("reading", "boxes", "handed", "pointing", "looking", "naming")
 
 
 class Trainer:
@@ -181,23 +183,23 @@ class Trainer:
         visual: Tensor,
         patches: Tensor,
         rng: Random,
-    ) -> tuple[dict[str, Tensor], dict[str, Marked]]:
+    ) -> tuple[dict[str, Tensor], dict[str, Marked], Words]:
         """Losses of what the visual tokens' states half-way, `middle` (B, V·Q, D), and
         what they come from name; and the tokens that were marked for it."""
         decoder = self.model.decoder
         tokens = decoder.norm(middle)
-        reading = self.reading_loss(tokens, screens)
+        side = self.config.connector_config.pooled_grid
+        words = words_of(screens, self.tokenizer, side)
         targets = [screen_targets(s.row, s.tiling) for s in screens]
         found = marked(screens, targets, self.args.patches, self.count - 1, rng)
-        return {
-            "reading": reading,
+        losses = {
+            "reading": named(decoder, tokens[words.picture, words.token], words),
             "boxes": self.boxes.read(self.aids, decoder, tokens, found),
             "naming": self.naming_loss(screens, targets, visual, patches),
-        }, found
+        }
+        return losses, found, words
 
-    def answers(
-        self, prefix: Tensor, batch: Batch
-    ) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor, Look]]]:
+    def answers(self, prefix: Tensor, batch: Batch) -> tuple[dict[str, Tensor], States]:
         """Logits (N, vocabulary) and targets (N,) of the answers; the states."""
         decoder = self.model.decoder
         questions = decoder.embed_tokens(batch.ids)
@@ -215,14 +217,16 @@ class Trainer:
             prefix, visual, patches = self.embedded(screens, batch.prefix, 1, rng)
             out, states = self.answers(prefix, batch)
             middle = states[len(states) // 2 - 1][0][:, image]
-            named, found = self.half_way(screens, middle, visual, patches, rng)
+            seen, found, words = self.half_way(screens, middle, visual, patches, rng)
             last = states[-1][1][batch.target != NO_TARGET]
             size = last.detach().float().square().mean().sqrt()
-            handed = self.boxes.handed(decoder, states, image, found, size)
+            given = self.boxes.handed(decoder, states, image, found, size)
+            spelt = handed(decoder, states, image, words, size)
+            shown = [[Shown(s, a)] for s, a in zip(screens, batch.asked, strict=True)]
             pointing, looking = self.looking(
-                self.aids, decoder.norm, states, screens, batch
+                self.aids, decoder.norm, states, shown, batch.prefix
             )
-        return {**out, **named, "handed": handed, "pointing": pointing,
+        return {**out, **seen, "handed": given, "spelt": spelt, "pointing": pointing,
                 "looking": looking}  # fmt: skip
 
     def read(
@@ -239,28 +243,23 @@ class Trainer:
             return self.half_way(screens, middle, visual, patches, rng)[0]
 
     def run_together(
-        self, screens: list[Screen], batch: Batch, rng: Random
+        self,
+        screens: list[Screen],
+        batch: Batch,
+        there: list[Place | None],
+        rng: Random,
     ) -> dict[str, Tensor]:
-        """Logits and targets of answers about several screens: answers alone teach."""
+        """Logits and targets of answers about several screens, and the losses of where
+        they point and look."""
+        side = self.config.connector_config.pooled_grid
+        shown = shown_together(screens, batch.asked[0], there, side)
         with torch.autocast("cpu", torch.bfloat16):
             prefix, _, _ = self.embedded(screens, batch.prefix, len(screens), rng)
-            return self.answers(prefix, batch)[0]
-
-    def reading_loss(self, tokens: Tensor, screens: list[Screen]) -> Tensor:
-        """Every word piece is named by the visual token that holds its end."""
-        pooled_side = self.config.connector_config.pooled_grid
-        rows, places, words = [], [], []
-        for b, screen in enumerate(screens):
-            pairs = visual_words(
-                screen.row, screen.tiling, self.tokenizer, screen.tiles, pooled_side
+            out, states = self.answers(prefix, batch)
+            pointing, looking = self.looking(
+                self.aids, self.model.decoder.norm, states, [shown], batch.prefix
             )
-            rows += [b] * len(pairs)
-            places += [place for place, _ in pairs]
-            words += [word for _, word in pairs]
-        if not words:
-            return tokens.sum() * 0
-        logits = self.model.decoder.logits(tokens[rows, places]).float()
-        return F.cross_entropy(logits, torch.tensor(words))
+        return {**out, "several_pointing": pointing, "several_looking": looking}
 
     def train_step(self) -> dict[str, float]:
         rng = Random((self.args.seed + 1) * 1_000_003 + self.step)
@@ -272,13 +271,13 @@ class Trainer:
             out = self.run_together(*self.draws.together(rng), rng)
         else:
             out = self.run(*self.draws.batch(rng), rng)
-        aids = {k: out[k] for k in AIDS if k in out}
+        aids = {k: v for k, v in out.items() if k not in ("logits", "target")}
         total = self.args.aid * sum(aids.values())
         stats = {k: v.item() for k, v in aids.items()}
         if "logits" in out:
             loss, right = self.answered(out["logits"], out["target"])
             total = total + loss
-            name = "" if aids else "several_"
+            name = "several_" if "several_looking" in out else ""
             stats |= {name + k: v for k, v in {"loss": loss.item(), **right}.items()}
         factor = schedule(self.step, self.args.steps, self.args.warmup)
         update(total, self.opts, self.args.lr * factor)

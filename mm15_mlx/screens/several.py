@@ -13,6 +13,7 @@ from typing import Any
 from mm15_mlx import ui
 from mm15_mlx.screens.questions import (
     SPOKEN,
+    Box,
     Question,
     bare_icons,
     caption,
@@ -33,10 +34,14 @@ PLACES = ("first", "second")
 
 @dataclass(frozen=True)
 class Several:
-    """The screens in the order in which they are shown, and a question about them."""
+    """The screens in the order in which they are shown, and a question about them.
+
+    there: where the answer is to be seen, a picture from 0 and a box in its pixels.
+    """
 
     images: list[Row]
     question: Question
+    there: tuple[int, Box] | None = None
 
 
 def box_of(box: Sequence[float], image: int) -> str:
@@ -57,24 +62,39 @@ def series(rows: Iterable[Row], what: str) -> list[list[Row]]:
 # -- two screens of any kind -----------------------------------------------------------
 
 
-def _texts(row: Row, rng: Random) -> list[tuple[str, str]]:
-    unique = once([t["text"] for t in row["texts"] if not t.get("dimmed")])
+@dataclass(frozen=True)
+class _Asked:
+    """A question, what it names, and that thing's box."""
+
+    prompt: str
+    name: str
+    box: Box
+
+
+def _texts(row: Row, rng: Random) -> list[_Asked]:
+    lines = [t for t in row["texts"] if not t.get("dimmed")]
+    boxes = {t["text"]: t["box"] for t in lines}
     return [
-        (f'Which screen has the text "{text}"?', text)
-        for text in sorted(unique)
+        _Asked(f'Which screen has the text "{text}"?', text, boxes[text])
+        for text in sorted(once([t["text"] for t in lines]))
         if 3 <= len(text) <= 40 and not text.endswith("…")
     ]
 
 
-def _icons(row: Row, rng: Random) -> list[tuple[str, str]]:
-    names = sorted({e["icon"] for e in bare_icons(row, rng)})
-    return [(f"Which screen has the {name} icon?", name) for name in names]
-
-
-def _widgets(row: Row, rng: Random) -> list[tuple[str, str]]:
+def _icons(row: Row, rng: Random) -> list[_Asked]:
+    boxes = {e["icon"]: e["box"] for e in bare_icons(row, rng)}
     return [
-        (f"Which screen has the {name} {rng.choice(SPOKEN[kind])}?", name)
-        for name, kind, _ in named_widgets(row)
+        _Asked(f"Which screen has the {name} icon?", name, box)
+        for name, box in sorted(boxes.items())
+    ]
+
+
+def _widgets(row: Row, rng: Random) -> list[_Asked]:
+    return [
+        _Asked(
+            f"Which screen has the {name} {rng.choice(SPOKEN[kind])}?", name, e["box"]
+        )
+        for name, kind, e in named_widgets(row)
         if len(name) <= 40
     ]
 
@@ -91,18 +111,20 @@ def which(rng: Random, first: Row, second: Row) -> Several | None:
     rows = [first, second]
     side = rng.randrange(2)
     there, other = rows[side], rows[1 - side]
-    pools: list[tuple[str, list[str]]] = []
+    pools: list[tuple[str, list[_Asked]]] = []
     elsewhere = _says(other)
     for task, make in (("text", _texts), ("widget", _widgets)):
-        asked = [q for q, name in make(there, rng) if name.casefold() not in elsewhere]
-        pools.append((f"which_{task}", asked))
+        found = [a for a in make(there, rng) if a.name.casefold() not in elsewhere]
+        pools.append((f"which_{task}", found))
     icons = {e["icon"] for e in other["elements"] if e.get("icon")}
-    asked = [q for q, name in _icons(there, rng) if name not in icons]
-    pools = [(task, pool) for task, pool in [*pools, ("which_icon", asked)] if pool]
+    found = [a for a in _icons(there, rng) if a.name not in icons]
+    pools = [(task, pool) for task, pool in [*pools, ("which_icon", found)] if pool]
     if not pools:
         return None
     task, pool = rng.choice(pools)
-    return Several(rows, Question(task, rng.choice(pool), PLACES[side]))
+    asked = rng.choice(pool)
+    question = Question(task, asked.prompt, PLACES[side])
+    return Several(rows, question, (side, asked.box))
 
 
 # -- a pair: the same screen before and after ------------------------------------------
@@ -118,10 +140,12 @@ def changed(rng: Random, before: Row, after: Row) -> Several | None:
     change = change_of(after)
     if not change:
         return None
-    answer = change["words"]
+    answer, there = change["words"], None
     if change["box"]:
+        there = change["on"], change["box"]
         answer += " " + box_of(change["box"], change["on"])
-    return Several([before, after], Question("changed", CHANGE_PROMPT, answer))
+    question = Question("changed", CHANGE_PROMPT, answer)
+    return Several([before, after], question, there)
 
 
 def tapped(rng: Random, before: Row, after: Row) -> Several | None:
@@ -131,7 +155,8 @@ def tapped(rng: Random, before: Row, after: Row) -> Several | None:
         return None
     name = ui.element_line(target["type"], target["label"])
     answer = f"the {name} {box_of(target['box'], 0)}"
-    return Several([before, after], Question("tapped", TAPPED_PROMPT, answer))
+    question = Question("tapped", TAPPED_PROMPT, answer)
+    return Several([before, after], question, (0, target["box"]))
 
 
 def which_state(rng: Random, before: Row, after: Row) -> Several | None:
@@ -143,16 +168,14 @@ def which_state(rng: Random, before: Row, after: Row) -> Several | None:
     rows = [before, after]
     rng.shuffle(rows)
     on = [
-        any(
-            e["state"].get("checked")
-            for e in row["elements"]
-            if (e["type"], e["label"]) == (kind, label)
-        )
-        for row in rows
+        (k, e["box"])
+        for k, row in enumerate(rows)
+        for e in row["elements"]
+        if (e["type"], e["label"]) == (kind, label) and e["state"].get("checked")
     ]
     word = "on" if kind == "switch" else "selected"
     prompt = f"On which screen is the {label} {kind} {word}?"
-    return Several(rows, Question("which_state", prompt, PLACES[on.index(True)]))
+    return Several(rows, Question("which_state", prompt, PLACES[on[0][0]]), on[0])
 
 
 # -- a flow ----------------------------------------------------------------------------

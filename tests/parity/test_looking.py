@@ -9,12 +9,14 @@ import torch
 from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, marked
-from mm15_mlx.convert.mm15_torch.copying import reduced
+from mm15_mlx.convert.mm15_torch.copying import Fitted, reduced
 from mm15_mlx.convert.mm15_torch.looking import (
     LookingLoss,
+    Shown,
     copying_heads,
     halving_heads,
     missed,
+    shown_together,
     sights,
 )
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss
@@ -33,6 +35,7 @@ from mm15_mlx.convert.mm15_torch.targets import (
     halves_in,
     screen_targets,
 )
+from mm15_mlx.convert.mm15_torch.words import handed, words_of
 from mm15_mlx.screens.questions import (
     Question,
     find_text,
@@ -214,12 +217,56 @@ def test_looking_can_be_learned(
     for _ in range(12):
         x = model.embed_inputs(batch.prefix[None], visual, config.prompt.image_token_id)
         states = packed_states(decoder, x, decoder.embed_tokens(batch.ids))
-        pointing, looking = loss(aids, decoder.norm, states, [screen], batch)
+        shown = [[Shown(screen, asked)]]
+        pointing, looking = loss(aids, decoder.norm, states, shown, batch.prefix)
         losses.append((pointing.item(), looking.item()))
         opt.zero_grad()
         (pointing + looking).backward()
         opt.step()
     assert losses[-1][0] < losses[0][0] - 1 and losses[-1][1] < losses[0][1] - 1
+
+
+@torch.enable_grad()
+def test_of_two_screens_the_one_that_has_it_is_found(
+    config: ModelConfig, samples: SampleEncoder, screen: Screen
+) -> None:
+    """The same screen twice: a few steps bring pointing and heads to the second."""
+    torch.manual_seed(0)
+    model, aids = MM15(config), Aids(config.text_config.hidden_size)
+    decoder, loss, box = model.decoder, LookingLoss(config), SAVE["box"]
+    sizes, tilings = [SIZE] * 2, [screen.tiling] * 2
+    question = Question("which_text", "Which screen has it?", "second")
+    asked = [samples.ask(question, sizes, tilings, 100)]
+    nowhere = shown_together([screen] * 2, asked, [None], 20)
+    shown = shown_together([screen] * 2, asked, [(1, box)], 20)
+    assert shown[1].start == len(screen.tiling.indices) * 400
+    assert set(map(str, shown[0].asked[0].about)) == {"None"}
+    answering = [t != NO_TARGET for t in asked[0].target]
+    assert [b == box for b in shown[1].asked[0].about] == answering
+
+    prefix = torch.tensor(samples.question_ids("", sizes, tilings)[0])
+    batch = collate(prefix, [asked])
+    views = 2 * len(screen.tiling.indices)
+    visual = torch.randn(views, 400, config.text_config.hidden_size)
+    opt = torch.optim.AdamW([*decoder.parameters(), *aids.parameters()], lr=2e-3)
+    losses = []
+    for _ in range(12):
+        x = model.embed_inputs(prefix[None], visual, config.prompt.image_token_id)
+        states = packed_states(decoder, x, decoder.embed_tokens(batch.ids))
+        assert loss(aids, decoder.norm, states, [nowhere], prefix)[0] == 0
+        pointing, looking = loss(aids, decoder.norm, states, [shown], prefix)
+        losses.append(pointing.item())
+        opt.zero_grad()
+        (pointing + looking).backward()
+        opt.step()
+    assert losses[0] > 6  # of 1600 tokens
+    tiles = (prefix == config.prompt.image_token_id).nonzero().flatten()
+    tiles = tiles[shown[1].start :][: len(screen.tiles) * 400]
+    place = torch.tensor([answering.index(True)])
+    looks = [states[k][2].weights(0, torch.tensor([0]), place) for k in (-2, -1)]
+    second = torch.stack([w[halving_heads(config.text_config)] for w in looks])
+    assert losses[-1] < losses[0] - 1
+    assert second[..., tiles].sum(-1).mean() > 0.4
 
 
 def test_heads_share_the_work(config: ModelConfig) -> None:
@@ -263,6 +310,56 @@ def test_what_a_copying_head_hands_over_is_what_it_would_add(
             soft = answers.soft[lines.target[:, number]]
             losses.append((inside.logsumexp(-1) - (soft * inside).sum(-1)).mean())
     assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), abs=1e-4)
+
+
+@torch.no_grad()
+def test_what_heads_that_spell_hand_over_is_what_they_would_add(
+    config: ModelConfig, samples: SampleEncoder, screen: Screen
+) -> None:
+    torch.manual_seed(0)
+    decoder, width = MM15(config).decoder, config.text_config.hidden_size
+    image = torch.tensor([False] + [True] * 800)
+    states = [(torch.randn(1, 801, width), torch.randn(1, 1, 1, width), None)] * 5
+    found = words_of([screen], samples.encoder.tokenizer, 20)
+    pieces = [samples.encoder.tokenizer.piece(i) for i in found.piece.tolist()]
+    assert "".join(pieces) == "GoSave" and set(found.picture.tolist()) == {0}
+    loss = handed(decoder, states, image, found, torch.tensor(3.0))
+
+    losses = []
+    for layer in decoder.layers[-2:]:
+        x = layer.input_layernorm(states[0][0][0, 1:][found.token])
+        values = layer.self_attn.v_proj(x).view(-1, 6, 64)
+        values[:, copying_heads(config.text_config)] = 0
+        added = layer.self_attn.o_proj(values.flatten(1))
+        logits = decoder.logits(added * decoder.norm.weight / 3)
+        losses.append(torch.nn.functional.cross_entropy(logits, found.piece))
+    assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), abs=1e-4)
+
+    plain = Screen({**ROW, "texts": []}, screen.tiling)
+    none = words_of([plain], samples.encoder.tokenizer, 20)
+    assert handed(decoder, states, image, none, torch.tensor(3.0)) == 0
+
+
+@torch.no_grad()
+def test_fitted_heads_name_the_pieces(config: ModelConfig) -> None:
+    """Where inputs say which piece it is, two heads learn to hand its name over."""
+    torch.manual_seed(0)
+    decoder = MM15(config).decoder
+    heads = halving_heads(config.text_config)
+    before = decoder.layers[-1].self_attn.v_proj.weight.clone()
+    fitted = Fitted(-1, heads)
+    table = decoder.lm_head.weight[:100].double()
+    piece = torch.randint(100, (600,))
+    inputs = torch.nn.functional.one_hot(piece, 384).double()
+    fitted.add(inputs, 9 * table[piece] / table[piece].norm(dim=1, keepdim=True))
+    fitted.set(decoder, table, torch.ones(384, 1).double())
+    attn = decoder.layers[-1].self_attn
+    values = attn.v_proj(inputs.float()).view(-1, 6, 64)
+    values[:, copying_heads(config.text_config)] = 0
+    named = attn.o_proj(values.flatten(1)) @ table.float().T
+    assert (named.argmax(1) == piece).float().mean() > 0.95
+    changed = (attn.v_proj.weight != before).any(1).view(6, 64).any(1)
+    assert changed.nonzero().flatten().tolist() == heads
 
 
 def test_a_map_of_the_width_of_a_head_is_found_again() -> None:

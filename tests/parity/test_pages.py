@@ -49,6 +49,16 @@ def test_half_of_the_words_are_nobodys() -> None:
     assert strange > 0.7
 
 
+def test_numbers_and_names_are_never_the_same() -> None:
+    words = pages.MixedWords(0)
+    numbers = [words.number() for _ in range(400)]
+    assert len(set(numbers)) > 350
+    assert all(any(c.isdigit() for c in n) for n in numbers)
+    assert all(0 < len(n) < 32 and n.isascii() or "€" in n or "£" in n for n in numbers)
+    names = {words.name() for _ in range(400)}
+    assert len(names) > 350 and all(n.isascii() for n in names)
+
+
 def test_pages_are_drawn_once(
     tmp_path: Path, fonts: pages.Fonts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

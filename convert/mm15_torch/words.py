@@ -1,0 +1,62 @@
+"""What visual tokens say of the word pieces in them: half-way, and to those who spell.
+
+Half-way a token names the pieces that end in it. The heads of the last layers that look
+where the next piece of a line ends (looking.py) are to hand over its name: otherwise an
+answer is spelled by habit, and words that no screen held before come out as known ones.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mm15_mlx.convert.mm15_torch.boxes import hand_over
+from mm15_mlx.convert.mm15_torch.decoder import Decoder
+from mm15_mlx.convert.mm15_torch.looking import COPIED, halving_heads
+from mm15_mlx.convert.mm15_torch.packed import States
+from mm15_mlx.convert.mm15_torch.samples import visual_words
+from mm15_mlx.convert.mm15_torch.store import Screen
+from mm15_mlx.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Words:
+    """Every word piece of some screens, and the visual token that holds its end."""
+
+    picture: Tensor  # (N,)
+    token: Tensor  # (N,), through the picture's tiles
+    piece: Tensor  # (N,), its id
+
+
+def words_of(screens: list[Screen], tokenizer: Tokenizer, side: int) -> Words:
+    """`side`² visual tokens a tile."""
+    found = [
+        (b, place, piece)
+        for b, s in enumerate(screens)
+        for place, piece in visual_words(s.row, s.tiling, tokenizer, s.tiles, side)
+    ]
+    return Words(*torch.tensor(found, dtype=torch.long).view(-1, 3).unbind(1))
+
+
+def named(decoder: Decoder, read: Tensor, words: Words) -> Tensor:
+    """What reads as word embeddings (N, D), against the pieces."""
+    if not len(words.piece):
+        return read.sum()
+    return F.cross_entropy(decoder.logits(read).float(), words.piece)
+
+
+def handed(
+    decoder: Decoder, states: States, image: Tensor, words: Words, size: Tensor
+) -> Tensor:
+    """Either of the last two layers names the pieces; arguments as `hand_over`'s."""
+    heads, where = halving_heads(decoder.config), (words.picture, words.token)
+    losses = [
+        named(
+            decoder,
+            hand_over(decoder, states, place, heads, image, where, size).sum(1),
+            words,
+        )
+        for place in range(-len(COPIED), 0)
+    ]
+    return torch.stack(losses).mean()
