@@ -1,8 +1,9 @@
 """`generate --input`: many rows, one JSON document a line for each.
 
 Rows are `{"image" or "images", "prompt", "id"?, "max_tokens"?}`, pictures beside the
-file; `<image>` in a prompt is the place of one. Those about the same pictures are
-answered together. All are checked before any weights load.
+file; `<image>` in a prompt is the place of one. `video` with `frames`, `start` and
+`end` is as the flags of these names. Rows about the same pictures are answered
+together. All are checked before any weights load.
 """
 
 import json
@@ -19,11 +20,33 @@ from mm15_mlx.documents import document
 from mm15_mlx.generate import Beginning
 from mm15_mlx.images import Picture, load_picture
 from mm15_mlx.outputs import output_file, write_lines
-from mm15_mlx.processor import Message
+from mm15_mlx.processor import Message, Processor
 from mm15_mlx.shots import Shot, framed, pictures_split
+from mm15_mlx.video import Clip
 
-KEYS = ("image", "images", "prompt", "id", "max_tokens")
-Group = dict[tuple[str, ...], list[int]]
+PART = ("frames", "start", "end")  # of a video
+KEYS = ("image", "images", "video", *PART, "prompt", "id", "max_tokens")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a question is about: pictures, and part of a video."""
+
+    images: tuple[str, ...]
+    video: str | None = None
+    frames: int | None = None
+    start: float | None = None
+    end: float | None = None
+
+    def opened(self, processor: Processor) -> tuple[list[Picture], list[Clip]]:
+        pictures = [load_picture(i) for i in self.images]
+        if self.video is None:
+            return pictures, []
+        part = self.frames, self.start, self.end
+        return pictures, [processor.open_video(self.video, *part)]
+
+
+Group = dict[Shown, list[int]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +54,7 @@ class Row:
     """One question; `where` names its line for messages."""
 
     where: str
-    images: tuple[str, ...]
+    shown: Shown
     prompt: str
     name: dict[str, Any]  # {"id": …} where the row has one
     max_tokens: int
@@ -47,9 +70,10 @@ class Frame:
     last: int | None = None
 
     def around(
-        self, row: Row, pictures: Sequence[Picture]
+        self, row: Row, pictures: Sequence[Picture], clips: Sequence[Clip]
     ) -> tuple[list[Message], Message]:
-        return framed(self.shots, self.system, ask(row.prompt, pictures), self.last)
+        asked = ask(row.prompt, pictures, clips)
+        return framed(self.shots, self.system, asked, self.last)
 
 
 def only(flags: dict[str, Any]) -> None:
@@ -68,7 +92,7 @@ def read_rows(path: Path, max_tokens: int) -> list[Row]:
         raise UserError(f"{path} does not exist; give a JSONL file of questions")
     rows = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold U+2028
     except UnicodeDecodeError as e:
         raise UserError(f"{path} is not UTF-8 text: {e.reason}") from e
     for number, line in enumerate(lines, 1):
@@ -97,6 +121,7 @@ def _row(line: str, where: str, folder: Path, max_tokens: int) -> Row:
     images = row.get("images", [row["image"]] if "image" in row else [])
     if not isinstance(images, list) or not all(isinstance(i, str) for i in images):
         raise UserError(f"{where}: image must be a path, and images a list of paths")
+    shown = Shown(tuple(str(folder / i) for i in images), **_video(row, where, folder))
     prompt = row.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         raise UserError(f"{where} has no prompt; ask something")
@@ -104,25 +129,42 @@ def _row(line: str, where: str, folder: Path, max_tokens: int) -> Row:
     if type(limit) is not int or limit < 1:
         raise UserError(f"{where}: max_tokens is {limit!r}; it must be at least 1")
     name = {"id": row["id"]} if "id" in row else {}
-    return Row(where, tuple(str(folder / i) for i in images), prompt, name, limit)
+    return Row(where, shown, prompt, name, limit)
+
+
+def _video(row: dict[str, Any], where: str, folder: Path) -> dict[str, Any]:
+    """The fields of a `Shown` that a row's video gives."""
+    given = [key for key in PART if key in row]
+    if "video" not in row:
+        if given:
+            raise UserError(f"{where}: {given[0]} goes with video; name one")
+        return {}
+    if not isinstance(row["video"], str):
+        raise UserError(f"{where}: video is {row['video']!r}; it must be a path")
+    for key in given:
+        wanted = "a whole number" if key == "frames" else "a number of seconds"
+        kinds = (int,) if key == "frames" else (int, float)
+        if type(row[key]) not in kinds:
+            raise UserError(f"{where}: {key} is {row[key]!r}; it must be {wanted}")
+    return {"video": str(folder / row["video"])} | {k: row[k] for k in given}
 
 
 def grouped(rows: Sequence[Row]) -> Group:
     """The numbers of the rows about the same pictures, in the order of the first."""
     groups: Group = {}
     for number, row in enumerate(rows):
-        groups.setdefault(row.images, []).append(number)
+        groups.setdefault(row.shown, []).append(number)
     return groups
 
 
 def check(session: Session, rows: Sequence[Row], frame: Frame) -> None:
     """Open every picture and prepare every row; raises UserError with its line."""
-    for images, numbers in grouped(rows).items():
+    for shown, numbers in grouped(rows).items():
         row = rows[numbers[0]]
         try:
-            pictures = [load_picture(i) for i in images]
+            pictures, clips = shown.opened(session.processor)
             for row in (rows[n] for n in numbers):
-                before, question = frame.around(row, pictures)
+                before, question = frame.around(row, pictures, clips)
                 session.processor.prepare([*before, question])
         except UserError as e:
             raise UserError(f"{row.where}: {e}") from e
@@ -135,10 +177,10 @@ def answers(
     waiting: dict[int, str] = {}
     following = 0
     beginnings: dict[int, Beginning] = {}  # by how many of their pictures are split
-    for images, numbers in grouped(rows).items():
-        pictures = [load_picture(i) for i in images]
+    for shown, numbers in grouped(rows).items():
+        pictures, clips = shown.opened(session.processor)
         mine = [rows[n] for n in numbers]
-        made = [frame.around(r, pictures) for r in mine]
+        made = [frame.around(r, pictures, clips) for r in mine]
         beginning = None
         if frame.shots:  # read once, for the rows about other pictures too
             before = made[0][0]

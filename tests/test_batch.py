@@ -303,6 +303,13 @@ def test_output_is_written_whole(
         ({"prompt": "Hi", "max_tokens": True}, "line 2: max_tokens is True; it must"),
         ({"prompt": "Hi", "image": "c.png"}, r"line 2: .*c.png does not exist"),
         ({"prompt": "a <box>1,2</box>", "image": "a.png"}, "line 2: "),
+        ({"prompt": "Hi", "video": 3}, "line 2: video is 3; it must be a path"),
+        ({"prompt": "Hi", "end": 3}, "line 2: end goes with video; name one"),
+        ({"prompt": "Hi", "video": "v.mp4", "frames": 2.5}, "frames is 2.5; it must be "
+         "a whole number"),
+        ({"prompt": "Hi", "video": "v.mp4", "start": "1"}, "start is '1'; it must be a "
+         "number of seconds"),
+        ({"prompt": "Hi", "video": "v.mp4"}, "line 2: "),
     ],
 )  # fmt: skip
 def test_a_bad_row_is_found_before_weights_load(
@@ -319,6 +326,15 @@ def test_a_bad_row_is_found_before_weights_load(
     assert err.count("\n") == 1
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(err)
+
+
+def test_a_text_may_hold_what_other_files_end_lines_with(
+    rows: Callable[..., Path],
+) -> None:
+    path = rows('{"prompt": "one\u2028two\u0085three"}', {"prompt": "four"})
+    found = read_rows(path, 5)
+    assert [r.prompt for r in found] == ["one\u2028two\u0085three", "four"]
+    assert found[1].where == f"{path}, line 2"
 
 
 def test_no_rows(tmp_path: Path, rows: Callable[..., Path]) -> None:

@@ -200,6 +200,33 @@ def test_places_of_video_and_pictures_in_the_prompt(
     assert [i["path"] for i in images] == [str(screen), "v.mp4", "v.mp4"]
 
 
+def test_rows_about_videos(
+    cli: Cli, ui_folder: Path, tmp_path: Path, reads: list[tuple]
+) -> None:
+    """Rows about the same part are answered together, from one reading."""
+    rows = [
+        {"prompt": "What?", "video": "v.mp4", "frames": 2, "end": 4},
+        {"prompt": "Where?", "video": "v.mp4", "frames": 2, "end": 4},
+        {"prompt": "In <video> or <image>?", "video": "v.mp4", "image": "a.png",
+         "frames": 1},
+    ]  # fmt: skip
+    Image.new("RGB", SIZE, "red").save(tmp_path / "a.png")
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    command = ["generate", "--model", ui_folder, "--input", path, "-m", 3]
+    status, out, err = cli(*command)
+    assert status == 0 and err == "3/3 rows\n"
+    first, second, third = map(json.loads, out.splitlines())
+    assert reads == [(2, None, 4), (1, None, None)] * 2  # to check, and to answer
+    assert first["videos"] == second["videos"]
+    assert first["videos"][0]["path"] == str(tmp_path / "v.mp4")
+    assert [i["time_s"] for i in first["images"]] == [2.5, 7.5]
+    assert [i.get("time_s") for i in third["images"]] == [5.0, None]
+    alone = ["generate", "--model", ui_folder, "--video", tmp_path / "v.mp4", "-m", 3,
+             "--frames", 2, "--end", 4, "--prompt", "Where?", "--json"]  # fmt: skip
+    assert json.loads(cli(*alone)[1])["text"] == second["text"]
+
+
 def test_ground_looks_at_each_frame(cli: Cli, button: Path, tmp_path: Path) -> None:
     flags = ["ground", "--model", button, "--video", "v.mp4", "--frames", "2"]
     flags += ["--query", "OK"]
