@@ -5,6 +5,7 @@ import io
 import os
 import random
 import shutil
+import signal
 import string
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,10 @@ from mm15_mlx.weights import save_model
 # A busy machine is no failure.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+# What a shell starts in the background ignores Ctrl-C, and so do its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def small_config() -> ModelConfig:

@@ -20,7 +20,7 @@ class Aids(nn.Module):
 
     def boxes(self, kind: str, hidden: Tensor) -> Tensor:
         """hidden (N, D) → what four coordinates read (N, 4, D)."""
-        return self.maps[kind](hidden).view(len(hidden), 4, -1)
+        return self.maps[kind](hidden).unflatten(-1, (4, -1))
 
     def pointing(self, asking: Tensor, tokens: Tensor) -> Tensor:
         """asking (N, D), tokens (Q, D) → log-probabilities (N, Q)."""

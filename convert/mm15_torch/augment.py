@@ -1,4 +1,4 @@
-"""Screens as they may come: moved, scaled, of other colours, blurred, compressed."""
+"""Screens as they may come: moved, scaled, cut, recoloured, blurred, compressed."""
 
 from io import BytesIO
 
@@ -57,6 +57,23 @@ def move(
         fillcolor=around,
     )  # fmt: skip
 
+    return {**row, **_placed(row, scale, dx, dy, image.size)}, moved
+
+
+def crop(
+    row: Row, image: Image.Image, box: tuple[int, int, int, int]
+) -> tuple[Row, Image.Image]:
+    """A part of the screen, x1, y1, x2, y2 in its pixels, as a picture of its own."""
+    part = image.crop(box)
+    size = {"width": part.width, "height": part.height}
+    return {**row, **size, **_placed(row, 1, -box[0], -box[1], part.size)}, part
+
+
+def _placed(row: Row, scale: float, dx: float, dy: float, size: tuple[int, int]) -> Row:
+    """Lines and elements, scaled and moved, of what is left of them in a picture of
+    that size."""
+    width, height = size
+
     def there(box: list[float]) -> list[float]:
         x1, y1, x2, y2 = box
         x1, x2 = (round(x * scale + dx, 1) for x in (x1, x2))
@@ -79,7 +96,7 @@ def move(
         cut = inside(box)
         if _area(cut) >= KEPT * _area(box) > 0:
             elements.append({**element, "box": cut})
-    return {**row, "texts": texts, "elements": elements}, moved
+    return {"texts": texts, "elements": elements}
 
 
 def _area(box: list[float]) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mm15_mlx.config import ModelConfig
-from mm15_mlx.convert.mm15_torch.augment import move
+from mm15_mlx.convert.mm15_torch.augment import crop, move
 from mm15_mlx.convert.mm15_torch.looking import Place
 from mm15_mlx.convert.mm15_torch.pages import KIT
 from mm15_mlx.convert.mm15_torch.samples import (
@@ -27,10 +27,11 @@ from mm15_mlx.screens.questions import (
     read_screen,
     short_questions,
 )
-from mm15_mlx.tiling import cut
+from mm15_mlx.tiling import cut, plan
 
 Pool = tuple[bool, tuple[int, int]]  # whether drawn (pages.py), and the grid
 READ_DRAWN = 0.6  # of the screens that are only read, the share of drawn pages
+CROPS = (0.5, 1.0), (0.2, 0.8)  # of a screen's width and height
 LONGEST = 1200  # tokens of a transcription
 LONG = {"read": read_screen, "widgets": list_widgets}
 
@@ -69,6 +70,30 @@ class Draws:
         views = cut(image, screen.tiling, self.config.tiling)
         return Screen(row, screen.tiling, views)
 
+    def cropped(self, screens: list[Screen], rng: Random) -> list[Screen]:
+        """A part of each as a picture of its own, as people cut them: all of one size,
+        so that they are tiled alike."""
+        widths, heights = zip(*(s.size for s in screens), strict=True)
+        width = round(min(widths) * rng.uniform(*CROPS[0]))
+        height = round(min(heights) * rng.uniform(*CROPS[1]))
+        tiling = plan(width, height, self.config.tiling)
+        found = []
+        for screen in screens:
+            x, y = (
+                rng.randint(0, whole - part)
+                for whole, part in zip(screen.size, (width, height), strict=True)
+            )
+            box = x, y, x + width, y + height
+            row, image = crop(screen.row, load_picture(screen.row), box)
+            found.append(Screen(row, tiling, cut(image, tiling, self.config.tiling)))
+        return found
+
+    def changed(self, screens: list[Screen], rng: Random) -> list[Screen]:
+        """Some of them moved, or all of them cropped."""
+        if rng.random() < self.args.cropped:
+            return self.cropped(screens, rng)
+        return [self.moved(s, rng) for s in screens]
+
     def asked(self, screen: Screen, rng: Random, long: bool, limit: int) -> list[Asked]:
         row = screen.row
         if long:
@@ -97,7 +122,8 @@ class Draws:
     def pictures(self, rng: Random) -> tuple[list[Screen], Tensor]:
         """Screens to read, of which nothing is asked, and the prefix of each (P,)."""
         screens = rng.sample(self.pool(rng, READ_DRAWN), self.args.batch)
-        return [self.moved(s, rng) for s in screens], self.prefix(screens[:1])
+        screens = self.changed(screens, rng)
+        return screens, self.prefix(screens[:1])
 
     def prefix(self, screens: list[Screen]) -> Tensor:
         """Ids (P,) of a prompt up to the end of its pictures."""
@@ -110,8 +136,7 @@ class Draws:
         # All are padded to the longest: long ones come together, now and then.
         limit = rng.choice(self.args.lengths)
         while True:
-            screens = rng.sample(pool, self.args.batch)
-            screens = [self.moved(s, rng) for s in screens]
+            screens = self.changed(rng.sample(pool, self.args.batch), rng)
             asked = [self.asked(s, rng, long, limit) for s in screens]
             if all(asked):
                 break

@@ -365,6 +365,12 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--moved", type=float, default=0.25, help="share of screens at another scale"
     )
+    parser.add_argument(
+        "--cropped",
+        type=float,
+        default=0.0,
+        help="share of batches of parts of screens",
+    )
     parser.add_argument("--patches", type=int, default=96, help="with boxes, a screen")
     parser.add_argument("--aid", type=float, default=0.5, help="weight of those losses")
     parser.add_argument("--lr", type=float, default=1e-3)

@@ -54,7 +54,9 @@ def draw_screens(folder: Path) -> None:
 
 @torch.enable_grad()
 @pytest.mark.parametrize(
-    "flags", ["", "--whole --read 0.4 --several 0.3"], ids=["answers", "everything"]
+    "flags",
+    ["", "--whole --read 0.4 --several 0.3 --cropped 0.5"],
+    ids=["answers", "everything"],
 )
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     flags: str, tokenizer_model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
