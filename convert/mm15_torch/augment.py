@@ -1,4 +1,4 @@
-"""Screens as they may come: moved, scaled, cut, recoloured, blurred, compressed."""
+"""Screens as they may come: moved, scaled, of other colours, blurred, compressed."""
 
 from io import BytesIO
 
@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from mm15_mlx.convert.mm15_torch.samples import Row
+from mm15_mlx.screens.crops import placed
 
 SCALES = (0.85, 1.1)
-KEPT = 0.6  # of an element's area, or it is left out
 
 
 def recolour(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -57,48 +57,4 @@ def move(
         fillcolor=around,
     )  # fmt: skip
 
-    return {**row, **_placed(row, scale, dx, dy, image.size)}, moved
-
-
-def crop(
-    row: Row, image: Image.Image, box: tuple[int, int, int, int]
-) -> tuple[Row, Image.Image]:
-    """A part of the screen, x1, y1, x2, y2 in its pixels, as a picture of its own."""
-    part = image.crop(box)
-    size = {"width": part.width, "height": part.height}
-    return {**row, **size, **_placed(row, 1, -box[0], -box[1], part.size)}, part
-
-
-def _placed(row: Row, scale: float, dx: float, dy: float, size: tuple[int, int]) -> Row:
-    """Lines and elements, scaled and moved, of what is left of them in a picture of
-    that size."""
-    width, height = size
-
-    def there(box: list[float]) -> list[float]:
-        x1, y1, x2, y2 = box
-        x1, x2 = (round(x * scale + dx, 1) for x in (x1, x2))
-        y1, y2 = (round(y * scale + dy, 1) for y in (y1, y2))
-        return [x1, y1, x2, y2]
-
-    def inside(box: list[float]) -> list[float]:
-        x1, y1, x2, y2 = box
-        return [max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)]
-
-    texts = []
-    for line in row["texts"]:
-        box = there(line["box"])
-        if box == inside(box):
-            edges = [round(x * scale + dx, 1) for x in line["edges"]]
-            texts.append({**line, "box": box, "edges": edges})
-    elements = []
-    for element in row["elements"]:
-        box = there(element["box"])
-        cut = inside(box)
-        if _area(cut) >= KEPT * _area(box) > 0:
-            elements.append({**element, "box": cut})
-    return {"texts": texts, "elements": elements}
-
-
-def _area(box: list[float]) -> float:
-    x1, y1, x2, y2 = box
-    return max(x2 - x1, 0) * max(y2 - y1, 0)
+    return {**row, **placed(row, scale, dx, dy, image.size)}, moved

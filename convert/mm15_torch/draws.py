@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mm15_mlx.config import ModelConfig
-from mm15_mlx.convert.mm15_torch.augment import crop, move
+from mm15_mlx.convert.mm15_torch.augment import move
 from mm15_mlx.convert.mm15_torch.looking import Place
 from mm15_mlx.convert.mm15_torch.pages import KIT
 from mm15_mlx.convert.mm15_torch.samples import (
@@ -21,6 +21,7 @@ from mm15_mlx.convert.mm15_torch.samples import (
 )
 from mm15_mlx.convert.mm15_torch.several import SeveralScreens
 from mm15_mlx.convert.mm15_torch.store import Screen, Screens
+from mm15_mlx.screens.crops import crop, part_of, part_size
 from mm15_mlx.screens.questions import (
     Question,
     list_widgets,
@@ -31,7 +32,6 @@ from mm15_mlx.tiling import cut, plan
 
 Pool = tuple[bool, tuple[int, int]]  # whether drawn (pages.py), and the grid
 READ_DRAWN = 0.6  # of the screens that are only read, the share of drawn pages
-CROPS = (0.5, 1.0), (0.2, 0.8)  # of a screen's width and height
 LONGEST = 1200  # tokens of a transcription
 LONG = {"read": read_screen, "widgets": list_widgets}
 
@@ -74,17 +74,11 @@ class Draws:
         """A part of each as a picture of its own, as people cut them: all of one size,
         so that they are tiled alike."""
         widths, heights = zip(*(s.size for s in screens), strict=True)
-        width = round(min(widths) * rng.uniform(*CROPS[0]))
-        height = round(min(heights) * rng.uniform(*CROPS[1]))
-        tiling = plan(width, height, self.config.tiling)
+        part = part_size((min(widths), min(heights)), rng)
+        tiling = plan(*part, self.config.tiling)
         found = []
-        for screen in screens:
-            x, y = (
-                rng.randint(0, whole - part)
-                for whole, part in zip(screen.size, (width, height), strict=True)
-            )
-            box = x, y, x + width, y + height
-            row, image = crop(screen.row, load_picture(screen.row), box)
+        for s in screens:
+            row, image = crop(s.row, load_picture(s.row), part_of(s.size, part, rng))
             found.append(Screen(row, tiling, cut(image, tiling, self.config.tiling)))
         return found
 

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 
 pytest.importorskip("torch")
 
-from mm15_mlx.convert.mm15_torch.augment import crop, move, recolour, spoil
+from mm15_mlx.convert.mm15_torch.augment import move, recolour, spoil
 
 pytestmark = pytest.mark.parity
 
@@ -51,22 +51,9 @@ def test_what_is_cut_is_left_out_or_ends_at_the_edge() -> None:
     assert any(len(found["elements"]) == 1 for found in larger)
 
 
-def test_a_part_is_a_picture_of_its_own() -> None:
-    row, part = crop(*screen(), (30, 100, 130, 200))
-    assert part.size == (row["width"], row["height"]) == (100, 100)
-    ys, xs = np.nonzero(np.asarray(part.convert("L")) < 128)
-    seen = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
-    assert row["texts"][0]["box"] == seen == [10, 20, 60, 50]
-    assert row["texts"][0]["edges"] == [10, 35, 60]
-    assert [e["box"] for e in row["elements"]] == [seen]  # the whole is cut too much
-    row, _ = crop(*screen(), (50, 0, 150, 200))
-    assert row["texts"] == [] and row["elements"][0]["box"] == [0, 120, 40, 150]
-
-
 def test_the_row_is_not_changed() -> None:
     row, image = screen()
     move(row, image, np.random.default_rng(0))
-    crop(row, image, (10, 10, 50, 130))
     assert row == screen()[0]
 
 
