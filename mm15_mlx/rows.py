@@ -19,6 +19,7 @@ from mm15_mlx.config import UserError
 from mm15_mlx.documents import document
 from mm15_mlx.generate import Beginning
 from mm15_mlx.images import Picture, load_picture
+from mm15_mlx.json_lines import numbered, parsed, read_text
 from mm15_mlx.outputs import output_file, write_lines
 from mm15_mlx.processor import Message, Processor
 from mm15_mlx.shots import Shot, framed, pictures_split
@@ -91,14 +92,9 @@ def read_rows(path: Path, max_tokens: int) -> list[Row]:
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a JSONL file of questions")
     rows = []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold U+2028
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path} is not UTF-8 text: {e.reason}") from e
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            rows.append(_row(line, where, path.parent, max_tokens))
+    for number, line in numbered(read_text(path)):
+        where = f"{path}, line {number}"
+        rows.append(_row(line, where, path.parent, max_tokens))
     if not rows:
         raise UserError(f"{path} holds no rows")
     return rows
@@ -106,8 +102,8 @@ def read_rows(path: Path, max_tokens: int) -> list[Row]:
 
 def _row(line: str, where: str, folder: Path, max_tokens: int) -> Row:
     try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as e:
+        row = parsed(line)
+    except ValueError as e:
         raise UserError(f"{where} is not JSON: {e}") from e
     if not isinstance(row, dict):
         raise UserError(f"{where} is not an object")

@@ -9,7 +9,6 @@ it. Places are pixels of the example's own picture: `<box>x1,y1,x2,y2</box>`, an
 rows of the first kind and in `--shot` also `[x1, y1, x2, y2]`.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 from mm15_mlx.config import UserError
 from mm15_mlx.images import ImageLike, load_picture
+from mm15_mlx.json_lines import numbered, parsed, read_text
 from mm15_mlx.processor import Message, Processor, content_parts
 from mm15_mlx.prompt import interleaved
 from mm15_mlx.training_rows import Row, read_rows
@@ -87,37 +87,36 @@ def read_shots(path: Path) -> list[Shot]:
 
 def _is_training(path: Path) -> bool:
     """By the first row that is an object; the others must be of the same kind."""
-    for line in _lines(path):
+    for _, line in numbered(_text(path)):
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
+            row = parsed(line)
+        except ValueError:
             continue
         if isinstance(row, dict):
             return "messages" in row or "conversations" in row
     return False
 
 
-def _lines(path: Path) -> list[str]:
+def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as e:
-        raise ShotError(f"{path} is not UTF-8 text: {e.reason}; save it as such") from e
+        return read_text(path)
+    except UserError as e:
+        raise ShotError(str(e)) from e
 
 
 def _simple_shots(path: Path) -> tuple[list[Shot], list[str]]:
     shots: list[Shot] = []
     problems: list[str] = []
-    for number, line in enumerate(_lines(path), 1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            _add(where, lambda text=line: _simple(text, path.parent), shots, problems)
+    for number, line in numbered(_text(path)):
+        where = f"{path}, line {number}"
+        _add(where, lambda text=line: _simple(text, path.parent), shots, problems)
     return shots, problems
 
 
 def _simple(line: str, folder: Path) -> list[Message]:
     try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as e:
+        row = parsed(line)
+    except ValueError as e:
         raise ShotError(f"not JSON: {e}") from e
     if not isinstance(row, dict):
         raise ShotError("not an object")

@@ -5,12 +5,12 @@ and boxes in pixels of the original picture, the first one where there are sever
 What it is not: the metrics (scores.py) or the answering (evaluate.py).
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from mm15_mlx import ui
 from mm15_mlx.config import UserError
+from mm15_mlx.json_lines import numbered, parsed, read_text
 from mm15_mlx.vqa import METRICS
 
 Row = dict[str, Any]
@@ -48,19 +48,12 @@ def read_tasks(path: Path) -> list[Row]:
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a JSONL file of tasks")
     rows = []
-    try:
-        lines = path.read_text("utf-8").split("\n")
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path} is not UTF-8 text: {e.reason}") from e
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in numbered(read_text(path)):
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as e:
-            reason = e.msg if isinstance(e, json.JSONDecodeError) else "nested too deep"
-            raise UserError(f"{where} is not JSON: {reason}") from e
+            row = parsed(line)
+        except ValueError as e:
+            raise UserError(f"{where} is not JSON: {e}") from e
         rows.append(checked(row, where, path.parent))
     if not rows:
         raise UserError(f"{path} holds no tasks")

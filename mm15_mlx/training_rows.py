@@ -9,13 +9,13 @@ is the place of one; without any they begin the first question.
 """
 
 import difflib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from mm15_mlx.config import UserError
+from mm15_mlx.json_lines import numbered, parsed, read_text
 
 SPLITS = ("train", "valid", "test")
 PLACEHOLDER = "<image>"
@@ -72,27 +72,23 @@ def read_rows(path: Path, category: str | None = None) -> tuple[list[Row], list[
 
 def _values(path: Path, problems: list[str]) -> Iterator[tuple[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path} is not UTF-8 text: {e.reason}; save it as such") from e
-    except OSError as e:
-        raise DataError(f"{path} cannot be read: {e.strerror}") from e
+        text = read_text(path)
+    except UserError as e:
+        raise DataError(str(e)) from e
     if path.suffix == ".json":
         try:
-            values = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as e:
+            values = parsed(text)
+        except ValueError as e:
             raise DataError(f"{path} is not JSON: {e}") from e
         if not isinstance(values, list):
             raise DataError(f"{path} is not a list of rows, as LLaVA's files are")
         yield from ((f"{path.name}, row {n}", v) for n, v in enumerate(values, 1))
         return
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered(text):
         where = f"{path.name}, row {number}"
         try:
-            value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as e:
+            value = parsed(line)
+        except ValueError as e:
             problems.append(f"{where}: not JSON: {e}")
             continue
         yield where, value

@@ -10,9 +10,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 from mm15_mlx.config import UserError
+from mm15_mlx.json_lines import read_text
 from mm15_mlx.readers.pictures import found
 from mm15_mlx.readers.records import Record, numbers, records, upright_box
-from mm15_mlx.readers.sources import pickled, read_json, read_text
+from mm15_mlx.readers.sources import pickled, read_json
 from mm15_mlx.tasks import Row
 
 _COCO = ("train2014", "images/train2014", "images", "val2014", "train2017")

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mm15_mlx.config import UserError
+from mm15_mlx.json_lines import read_text
 from mm15_mlx.readers.pictures import found, size_of
 from mm15_mlx.readers.records import numbers, records, upright_box
-from mm15_mlx.readers.sources import read_json, read_text
+from mm15_mlx.readers.sources import read_json
 from mm15_mlx.tasks import Row
 
 _CANVAS_HEIGHT = 2560  # of RICO's bounds, whatever the size of the screenshot

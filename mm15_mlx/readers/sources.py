@@ -9,7 +9,6 @@ import base64
 import binascii
 import csv
 import io
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mm15_mlx.config import UserError
+from mm15_mlx.json_lines import numbered, parsed, read_text
 from mm15_mlx.readers import pictures
 
 # Words in the names of files and folders that say which part of a data set they hold.
@@ -79,30 +79,18 @@ def _highest(paths: Sequence[Path]) -> list[Path]:
     return [p for p in paths if len(p.parts) == least]
 
 
-def read_text(file: Path) -> str:
-    """Raises UserError for what cannot be read, or is not UTF-8."""
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as e:
-        raise UserError(f"{file} cannot be read: {e.strerror}") from e
-    except UnicodeDecodeError as e:
-        raise UserError(f"{file} is not UTF-8 text: {e.reason}") from e
-
-
 def read_json(file: Path) -> Any:
     """A JSON document, or JSON lines as a list: `.json` does not say which."""
     text = read_text(file)
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as e:
+        return parsed(text)
+    except ValueError as e:
         first = e
     rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered(text):
         try:
-            rows.append(json.loads(line))
-        except (json.JSONDecodeError, RecursionError) as e:
+            rows.append(parsed(line))
+        except ValueError as e:
             if not rows:  # not even the first line: it was never meant as lines
                 raise UserError(f"{file} is not JSON: {first}") from e
             raise UserError(f"{file}, line {number} is not JSON: {e}") from e
@@ -188,8 +176,8 @@ def _parquet(file: Path) -> Iterator[dict[str, Any]]:
 def literal(text: str) -> Any:
     """A list that was written as text: JSON's or Python's, of literals only."""
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        return parsed(text)
+    except ValueError:
         pass
     try:
         return ast.literal_eval(text)
