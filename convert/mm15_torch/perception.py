@@ -10,11 +10,9 @@ Run: python -m mm15_mlx.convert.mm15_torch.perception --pages DIR --screens DIR 
 """
 
 import argparse
-import json
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +24,10 @@ from mm15_mlx.convert.mm15_torch.augment import recolour
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.optimizing import (
     optimizers,
-    save,
     schedule,
     update,
 )
-from mm15_mlx.convert.mm15_torch.stages import StageParser
+from mm15_mlx.convert.mm15_torch.stages import StageParser, run
 from mm15_mlx.convert.mm15_torch.store import Screens, stored_views
 from mm15_mlx.convert.mm15_torch.targets import (
     CELLS_X,
@@ -333,58 +330,35 @@ class Trainer:
             stats.update({f"{kind}_{name}": share for kind, share in right.items()})
         return total, stats
 
-    def train(self) -> Iterator[dict[str, float]]:
-        args, mean = self.args, {}
-        started, since = time.time(), self.step
-        while self.step < args.steps:
-            rng = np.random.default_rng((args.seed, self.step))
-            torch.manual_seed(self.step)
-            kind = self.page_step if self.step % 2 else self.tile_step
-            loss, stats = kind(rng)
-            factor = schedule(self.step, args.steps, args.warmup)
-            update(loss, self.opts, args.lr * factor)
-            self.step += 1
-            for k, v in stats.items():
-                if v == v:
-                    mean[k] = 0.95 * mean[k] + 0.05 * v if k in mean else v
-            if self.step % 20 == 0:
-                pace = (time.time() - started) / (self.step - since)
-                shown = {k: round(v, 3) for k, v in mean.items()}
-                yield {"step": self.step, **shown, "seconds_per_step": round(pace, 3)}
-            if self.step % args.save_every == 0 or self.step == args.steps:
-                self.screens.refresh()
-                save(args.out, {
-                    "model": self.model.state_dict(),
-                    "optimizers": [o.state_dict() for o in self.opts],
-                    "step": self.step,
-                })  # fmt: skip
+    def train_step(self) -> dict[str, float]:
+        """Pages and tiles take turns."""
+        args = self.args
+        rng = np.random.default_rng((args.seed, self.step))
+        torch.manual_seed(self.step)
+        loss, stats = (self.page_step if self.step % 2 else self.tile_step)(rng)
+        update(loss, self.opts, args.lr * schedule(self.step, args.steps, args.warmup))
+        return stats
+
+    def refresh(self) -> None:
+        self.screens.refresh()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizers": [o.state_dict() for o in self.opts],
+        }
 
 
 def main() -> None:
-    parser = StageParser(__doc__)
+    parser = StageParser(__doc__, steps=3000, lr=2e-3)
     parser.add_argument("--pages", type=Path, required=True)
-    parser.add_argument("--screens", type=Path, nargs="+", required=True)
-    parser.add_argument("--views", type=Path, required=True, help="where they are kept")
     parser.add_argument(
         "--start", type=Path, help="a checkpoint whose parts are taken over"
     )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--warmup", type=int, default=60)
     parser.add_argument("--crops", type=int, default=48)
     parser.add_argument("--side", type=int, default=144, help="pixels of a crop")
     parser.add_argument("--tiles", type=int, default=8)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--save-every", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    with args.out.with_suffix(".jsonl").open("a") as log:
-        for row in Trainer(args).train():
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            print(row, flush=True)
+    run(Trainer(parser.parse_args()))
 
 
 if __name__ == "__main__":

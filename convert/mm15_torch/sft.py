@@ -12,11 +12,9 @@ Run: python -m mm15_mlx.convert.mm15_torch.sft --screens DIR … --start percept
 """
 
 import argparse
-import json
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +35,6 @@ from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.optimizing import (
     optimizers,
-    save,
     schedule,
     update,
 )
@@ -54,7 +51,7 @@ from mm15_mlx.convert.mm15_torch.samples import (
     Batch,
     SampleEncoder,
 )
-from mm15_mlx.convert.mm15_torch.stages import StageParser
+from mm15_mlx.convert.mm15_torch.stages import StageParser, run
 from mm15_mlx.convert.mm15_torch.store import Screen, stored_views
 from mm15_mlx.convert.mm15_torch.targets import Targets, screen_targets
 from mm15_mlx.convert.mm15_torch.words import Words, handed, named, words_of
@@ -296,35 +293,20 @@ class Trainer:
         means = {"text": same, "near": near, "near_y": near[1::2]}
         return loss, {k: v.mean().item() for k, v in means.items()}
 
-    def train(self) -> Iterator[dict[str, float]]:
-        args, mean = self.args, {}
-        yield {"screens": len(self.draws.screens.items)}
-        started, since = time.time(), self.step
-        while self.step < args.steps:
-            stats = self.train_step()
-            self.step += 1
-            for k, v in stats.items():
-                if v == v:
-                    mean[k] = 0.97 * mean[k] + 0.03 * v if k in mean else v
-            if self.step % 20 == 0:
-                pace = (time.time() - started) / (self.step - since)
-                shown = {k: round(v, 4) for k, v in mean.items()}
-                yield {"step": self.step, **shown, "seconds_per_step": round(pace, 3)}
-            if self.step % args.save_every == 0 or self.step == args.steps:
-                self.draws.refresh()
-                save(args.out, {
-                    "model": self.model.state_dict(),
-                    "heads": self.heads.state_dict(),
-                    "aids": self.aids.state_dict(),
-                    "optimizers": [o.state_dict() for o in self.opts],
-                    "step": self.step,
-                })  # fmt: skip
+    def refresh(self) -> None:
+        self.draws.refresh()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "heads": self.heads.state_dict(),
+            "aids": self.aids.state_dict(),
+            "optimizers": [o.state_dict() for o in self.opts],
+        }
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    parser = StageParser(__doc__)
-    parser.add_argument("--screens", type=Path, nargs="+", required=True)
-    parser.add_argument("--views", type=Path, required=True, help="where they are kept")
+    parser = StageParser(__doc__, steps=4000, lr=1e-3)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument(
         "--start",
@@ -333,12 +315,10 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         default=[],
         help="earlier checkpoints, in order",
     )
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--balance", action="store_true", help="scale visual tokens to size 1 first"
     )
     parser.add_argument("--whole", action="store_true", help="train every part")
-    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--questions", type=int, default=40)
     parser.add_argument(
@@ -373,23 +353,12 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--patches", type=int, default=96, help="with boxes, a screen")
     parser.add_argument("--aid", type=float, default=0.5, help="weight of those losses")
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--warmup", type=int, default=60)
     parser.add_argument("--spread", type=float, default=3.0)
-    parser.add_argument("--save-every", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args(given)
 
 
 def main() -> None:
-    args = arguments()
-    torch.set_num_threads(args.threads)
-    with args.out.with_suffix(".jsonl").open("a") as log:
-        for row in Trainer(args).train():
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            print(row, flush=True)
+    run(Trainer(arguments()))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,87 @@
-"""The command line of a stage; `@file` stands for the flags in a file.
+"""What the stages share: their command line, and the loop over steps.
 
-`python -m …sft @convert/mm15_torch/recipe/sft.args --screens DIR … --out sft.pt`: one
-file per stage of the recipe; what comes later on the line wins.
+`@file` stands for the flags in a file: `python -m …sft @convert/mm15_torch/recipe/
+sft.args --screens DIR … --out sft.pt`: one file per stage of the recipe; what comes
+later on the line wins.
 """
 
 import argparse
+import json
 import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from mm15_mlx.convert.mm15_torch.optimizing import save
+
+REPORT = 20  # steps
+LATEST = 0.03  # weight of a step in the running means
 
 
 class StageParser(argparse.ArgumentParser):
-    def __init__(self, description: str | None) -> None:
+    """With the flags of every stage."""
+
+    def __init__(self, description: str | None, steps: int, lr: float) -> None:
         super().__init__(description=description, fromfile_prefix_chars="@")
+        self.add_argument("--screens", type=Path, nargs="+", required=True)
+        self.add_argument("--views", type=Path, required=True, help="where kept")
+        self.add_argument("--out", type=Path, required=True)
+        self.add_argument("--steps", type=int, default=steps)
+        self.add_argument("--warmup", type=int, default=60)
+        self.add_argument("--lr", type=float, default=lr)
+        self.add_argument("--save-every", type=int, default=200)
+        self.add_argument("--seed", type=int, default=0)
+        self.add_argument("--threads", type=int, default=2)
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
         """Any number of flags and values a line; `#` begins a comment."""
         return shlex.split(arg_line, comments=True)
+
+
+class Stage(Protocol):
+    """A training, after `step` steps."""
+
+    args: argparse.Namespace
+    step: int
+
+    def train_step(self) -> dict[str, float]:
+        """One step; its figures, NaN for what it has none of."""
+
+    def refresh(self) -> None:
+        """Takes in screens that were written since."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the step."""
+
+
+def train(stage: Stage) -> Iterator[dict[str, float]]:
+    """Running means of the figures, now and then; checkpoints at `args.out`."""
+    args = stage.args
+    mean: dict[str, float] = {}
+    started, since = time.time(), stage.step
+    while stage.step < args.steps:
+        stats = stage.train_step()
+        stage.step += 1
+        for k, v in stats.items():
+            if v == v:
+                mean[k] = (1 - LATEST) * mean[k] + LATEST * v if k in mean else v
+        if stage.step % REPORT == 0:
+            pace = (time.time() - started) / (stage.step - since)
+            shown = {k: round(v, 4) for k, v in mean.items()}
+            yield {"step": stage.step, **shown, "seconds_per_step": round(pace, 3)}
+        if stage.step % args.save_every == 0 or stage.step == args.steps:
+            stage.refresh()
+            save(args.out, {**stage.state(), "step": stage.step})
+
+
+def run(stage: Stage) -> None:
+    """The training, its rows on stdout and in a log beside the checkpoint."""
+    torch.set_num_threads(stage.args.threads)
+    with stage.args.out.with_suffix(".jsonl").open("a") as log:
+        for row in train(stage):
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            print(row, flush=True)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mm15_mlx.config import PRESETS, ModelConfig
-from mm15_mlx.convert.mm15_torch import sft
+from mm15_mlx.convert.mm15_torch import sft, stages
 from mm15_mlx.convert.mm15_torch.optimizing import save
 
 pytestmark = pytest.mark.parity
@@ -74,7 +74,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         flags = ["--screens", tmp_path / "screens", "--views", tmp_path / "views",
                  "--tokenizer", tmp_path / "tokenizer.model", "--out", out]  # fmt: skip
         args = sft.arguments([f"@{recipe}", *map(str, flags)])
-        for _ in sft.Trainer(args).train():
+        for _ in stages.train(sft.Trainer(args)):
             pass
         return torch.load(out, weights_only=True)
 
@@ -85,7 +85,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         if state["step"] == 3:
             shutil.copy(path, half)
 
-    monkeypatch.setattr(sft, "save", keep_half)
+    monkeypatch.setattr(stages, "save", keep_half)
     whole = run(tmp_path / "whole.pt")
     resumed = run(half)
     assert whole["step"] == resumed["step"] == 6
