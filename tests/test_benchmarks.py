@@ -14,6 +14,8 @@ from PIL import Image
 from mm15_mlx.config import UserError
 from mm15_mlx.crops import boxes
 from mm15_mlx.evaluate import Prediction, Row, read_tasks, score
+from mm15_mlx.mm15 import MM15
+from mm15_mlx.processor import Processor
 from mm15_mlx.screens.tasks import candidates, tasks
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -33,7 +35,7 @@ def benchmark_file(monkeypatch: pytest.MonkeyPatch) -> Loader:
 # --- held-out screens ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["kits", "layouts-ten-kits"])
+@pytest.mark.parametrize("name", ["kits", "crops", "layouts-ten-kits"])
 def test_the_tasks_of_a_held_out_screen_are_what_its_annotation_gives(
     name: str,
 ) -> None:
@@ -347,3 +349,39 @@ def test_mistakes(
     (answered / "out.jsonl").unlink()
     assert run(failures, answered) == 2
     assert "does not exist; write it with eval --predict" in capsys.readouterr().err
+
+
+# --- how time grows ------------------------------------------------------------------
+
+
+def test_a_straight_line_and_what_is_none(benchmark_file: Loader) -> None:
+    growth = benchmark_file("growth")
+    views = growth.VIEWS
+    assert growth.r_squared(views, [3 * n + 1 for n in views]) == pytest.approx(1)
+    assert growth.r_squared([1, 2, 3, 4], [0, 1, 1, 0]) == pytest.approx(0)
+    assert growth.r_squared(views, [n**3 for n in views]) < 0.95
+
+
+def test_sizes_are_timed_in_turn_without_the_first_round(
+    benchmark_file: Loader,
+) -> None:
+    growth = benchmark_file("growth")
+    asked: list[int] = []
+
+    def timed(size: int) -> float:
+        asked.append(size)
+        slow = 100 if len(asked) <= 2 else 0  # as a first round is
+        return size + slow + len(asked) / 100
+
+    assert growth.medians([1, 2], 3, timed) == pytest.approx([1.05, 2.06])
+    assert asked == [1, 2] * 4
+
+
+def test_a_step_leaves_the_cache_as_it_was(
+    benchmark_file: Loader, ui: tuple[MM15, Processor]
+) -> None:
+    growth = benchmark_file("growth")
+    cache = growth.filled(ui[0], 600)  # in two parts
+    assert [layer.offset for layer in cache] == [600] * len(cache)
+    assert growth.step(ui[0], cache) > 0
+    assert [layer.offset for layer in cache] == [600] * len(cache)
