@@ -198,10 +198,10 @@ class Attention(nn.Module):
             periods = rope_periods(config.rope_theta, h, config.rope_scaling)
             self.theta, self._periods = None, mx.array(periods)
         bias = config.attention_bias
-        self.q_proj = nn.Linear(d, config.num_attention_heads * h, bias=bias)
-        self.k_proj = nn.Linear(d, config.num_key_value_heads * h, bias=bias)
-        self.v_proj = nn.Linear(d, config.num_key_value_heads * h, bias=bias)
-        self.o_proj = nn.Linear(config.num_attention_heads * h, d, bias=False)
+        self.q_proj = fast_cpu.Linear(d, config.num_attention_heads * h, bias=bias)
+        self.k_proj = fast_cpu.Linear(d, config.num_key_value_heads * h, bias=bias)
+        self.v_proj = fast_cpu.Linear(d, config.num_key_value_heads * h, bias=bias)
+        self.o_proj = fast_cpu.Linear(config.num_attention_heads * h, d, bias=False)
         norm = config.qk_norm
         self.q_norm = nn.RMSNorm(h, config.rms_norm_eps) if norm else nn.Identity()
         self.k_norm = nn.RMSNorm(h, config.rms_norm_eps) if norm else nn.Identity()
@@ -252,9 +252,9 @@ class MLP(nn.Module):
         super().__init__()
         hidden_size, intermediate_size = config.hidden_size, config.intermediate_size
         self.activation = GATES[config.hidden_act]
-        self.gate_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.up_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
+        self.gate_proj = fast_cpu.Linear(hidden_size, intermediate_size, bias=False)
+        self.up_proj = fast_cpu.Linear(hidden_size, intermediate_size, bias=False)
+        self.down_proj = fast_cpu.Linear(intermediate_size, hidden_size, bias=False)
 
     def __call__(self, x: mx.array) -> tuple[mx.array, list[mx.array]]:
         return self.down_proj(self.activation(self.gate_proj(x), self.up_proj(x))), []
@@ -332,11 +332,13 @@ class Decoder(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = fast_cpu.Embedding(config.vocab_size, config.hidden_size)
         self.layers = [Block(config, i) for i in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         if not config.tie_word_embeddings:
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            self.lm_head = fast_cpu.Linear(
+                config.hidden_size, config.vocab_size, bias=False
+            )
 
     def embed(self, ids: mx.array) -> mx.array:
         """Embeddings (…, D) of ids (…), at the size that the layers expect."""

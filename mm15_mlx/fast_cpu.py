@@ -11,18 +11,15 @@ B batch, L queries, T keys, H query heads, K key/value heads, D head dim.
 
 import functools
 import platform
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
-from mm15_mlx.blas import usable_cores
+from mm15_mlx.cores import on_all_cores
 
-Part = TypeVar("Part")
 At = tuple[int, ...]  # row and head
 Composed = Callable[..., mx.array]
 # MLX passes a lone array without a tuple; None is a tangent of zero.
@@ -33,6 +30,7 @@ _X86 = platform.machine() in ("x86_64", "AMD64")
 _AT_ONCE = 2**17  # numbers: half a megabyte, so that the passes stay in the L2 cache
 _WORTH = 2**14  # numbers: fewer take MLX less time than waiting for them does
 _FEW = 8  # rows: more of them are worth dequantising a matrix for
+_COPIED = 2**19  # numbers of a matrix: fewer are as quick in MLX
 _MASKED = np.finfo(np.float32).min  # MLX's: a row without any key becomes their mean
 
 
@@ -104,6 +102,37 @@ def depthwise(x: mx.array, weight: mx.array) -> mx.array:
     if not usable(x, weight):
         return composed(x, weight)
     return _differentiable(_depthwise, composed, (x, weight))
+
+
+def product(x: mx.array, weight: mx.array) -> mx.array:
+    """`x` (…, I), `weight` (O, I) → x Wᵀ (…, O), by NumPy where one row meets a large
+    matrix: OpenBLAS' product of matrices copies it into its own order first.
+
+    Measured for 4096 × 4096 on two cores: 6.7 ms, of a matrix and a vector 2.3 ms.
+    """
+
+    def composed(x: mx.array, weight: mx.array) -> mx.array:
+        return x @ weight.T
+
+    one = x.size == x.shape[-1] and weight.size >= _COPIED
+    if not one or not usable(x, weight):
+        return composed(x, weight)
+    return _differentiable(_row_product, composed, (x, weight))
+
+
+class Linear(nn.Linear):
+    """MLX's, with `product`."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        y = product(x, self.weight)
+        return y + self.bias if "bias" in self else y
+
+
+class Embedding(nn.Embedding):
+    """MLX's, with `product` where it is the output too."""
+
+    def as_linear(self, x: mx.array) -> mx.array:
+        return product(x, self.weight)
 
 
 class QuantizedLinear(nn.QuantizedLinear):
@@ -187,8 +216,13 @@ def _in_pieces(fast: Callable[..., None], *inputs: mx.array) -> mx.array:
         piece = slice(start, start + _AT_ONCE)
         fast(*(x[piece] for x in flat), out[piece])
 
-    _on_all_cores(compute, range(0, out.size, _AT_ONCE))
+    on_all_cores(compute, range(0, out.size, _AT_ONCE))
     return mx.array(out.reshape(inputs[0].shape))
+
+
+def _row_product(x: mx.array, weight: mx.array) -> mx.array:
+    row = np.asarray(weight) @ np.asarray(x).reshape(-1)
+    return mx.array(row.reshape(*x.shape[:-1], -1))
 
 
 def _depthwise(x: mx.array, weight: mx.array) -> mx.array:
@@ -206,7 +240,7 @@ def _depthwise(x: mx.array, weight: mx.array) -> mx.array:
             np.multiply(view[i : i + height, j : j + width], taps[i, j], out=part)
             sums += part
 
-    _on_all_cores(compute, zip(padded, out, strict=True))
+    on_all_cores(compute, zip(padded, out, strict=True))
     return mx.array(out)
 
 
@@ -230,7 +264,7 @@ def _attention(
             weighted /= (s @ ones[:seen])[:, None]
             out[at[0], rows, at[1]] = weighted
 
-    _on_all_cores(compute, np.ndindex(b, k.shape[1]))
+    on_all_cores(compute, np.ndindex(b, k.shape[1]))
     return mx.array(out).transpose(0, 2, 1, 3)
 
 
@@ -259,7 +293,7 @@ def _attention_gradients(
             of_q[at][rows] = d @ k[shared][:seen]
             of_k[shared][:seen] += d.T @ q[at][rows]
 
-    _on_all_cores(compute, np.ndindex(*k.shape[:2]))
+    on_all_cores(compute, np.ndindex(*k.shape[:2]))
     return mx.array(of_q * scale), mx.array(of_k * scale), mx.array(of_v)
 
 
@@ -298,33 +332,6 @@ def _blocks(
             s -= s.max(axis=1, keepdims=True)
             np.exp(s, out=s)
             yield at, slice(start, end), seen, s, hidden
-
-
-def _on_all_cores(compute: Callable[[Part], None], parts: Iterable[Part]) -> None:
-    """`compute` of every part, on as many threads as there are cores: NumPy's loops run
-    side by side.
-
-    Its products stay on one thread each: more would wait for the cores that these and
-    the threads of MLX's BLAS have.
-    """
-
-    def quiet(part: Part) -> None:
-        with np.errstate(all="ignore"):  # exp may reach infinity, as MLX's does
-            compute(part)
-
-    with _libraries().limit(limits=1, user_api="blas"):
-        for _ in _threads().map(quiet, parts):
-            pass
-
-
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(usable_cores(), thread_name_prefix="mm15-fast-cpu")
-
-
-@functools.cache
-def _libraries() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def _differentiable(

@@ -1,6 +1,5 @@
 """NumPy's attention and activations are MLX's, to 1e-6, and its derivatives too."""
 
-import threading
 from collections.abc import Callable, Iterator
 
 import mlx.core as mx
@@ -8,7 +7,6 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from threadpoolctl import ThreadpoolController
 
 from mm15_mlx import decoder, encoder, fast_cpu
 from mm15_mlx.config import ModelConfig
@@ -353,27 +351,3 @@ def test_gradients_through_a_block(
             np.array(flat[name]), np.array(gradient), rtol=1e-4, atol=1e-4, err_msg=name
         )
     assert any(mx.abs(g).max().item() > 0.1 for n, g in expected.items() if "q_" in n)
-
-
-@here
-def test_products_stay_on_one_thread_while_loops_share_the_cores() -> None:
-    """NumPy's BLAS gets its threads back afterwards, also when something fails."""
-
-    def threads() -> set[int]:
-        found = ThreadpoolController().select(user_api="blas").info()
-        return {library["num_threads"] for library in found}
-
-    with ThreadpoolController().limit(limits=2, user_api="blas"):
-        before, seen, names = threads(), [], []
-
-        def look(part: int) -> None:
-            seen.append(threads())
-            names.append(threading.current_thread().name)
-            assert part < 3, "the fourth part fails"
-
-        fast_cpu._on_all_cores(look, range(3))
-        assert seen == [{1}] * 3 and threads() == before == {2}
-        assert all(n.startswith("mm15-fast-cpu") for n in names)
-        with pytest.raises(AssertionError, match="the fourth part fails"):
-            fast_cpu._on_all_cores(look, range(4))
-        assert threads() == before

@@ -16,9 +16,10 @@ CODE = ("mm15_mlx", "convert", "apps", "tests", "benchmarks")
 # The reading order. A file here imports only from files before it; modules that are not
 # named are helpers of the later ones and come after `load`.
 ORDER = (
-    "blas input_config json_lines rope config templates grids tiling fast_cpu encoder "
-    "connector decoder mm15 tokenizer prompt grounding images video memory processor "
-    "decoding generate batch checkpoint features weights quantize peft_adapters lora "
+    "blas input_config json_lines rope config templates grids tiling cores fast_cpu "
+    "encoder connector decoder mm15 tokenizer prompt grounding images video memory "
+    "processor decoding generate batch checkpoint features weights quantize "
+    "peft_adapters lora "
     "load ui outputs training_rows shots vqa captions tasks scores summaries answered "
     "compare crops report evaluate drift shrink costs info chips calibrate plan bench "
     "documents answers rows hub_rows dataset datacheck preview mixture "
