@@ -21,6 +21,7 @@ FIGURES = {  # figure of a log → what the picture calls it
     "reading": "word pieces half-way (nats)",
     "boxes": "boxes half-way (nats)",
     "handed": "boxes as handed over (nats)",
+    "spelt": "word pieces as handed over (nats)",
     "looking": "looking (nats)",
     "near_y": "upright numbers within 8",
 }
