@@ -126,7 +126,7 @@ class User:
         """The numbers of the place in the question, once it has one like `pattern`."""
         self.page.wait_for_function(
             "p => new RegExp(p).test("
-            "document.querySelector('#mm-question textarea').value)",
+            "document.querySelector('#mm-question textarea')?.value)",
             arg=pattern,
         )
         text = self.page.input_value("#mm-question textarea")
@@ -152,7 +152,7 @@ class User:
 
     def wait_for_row(self, text: str) -> None:
         self.page.wait_for_function(
-            "t => document.querySelector('#mm-row textarea').value === t", arg=text
+            "t => document.querySelector('#mm-row textarea')?.value === t", arg=text
         )
 
     def correct(self) -> None:
