@@ -6,23 +6,13 @@ from random import Random
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from black_box import BOX, screen
+from PIL import Image
 
 from mm15_mlx.screens import crops
 from mm15_mlx.screens.crops import crop, part_of, part_size
 from mm15_mlx.screens.tasks import main as write_tasks
 from mm15_mlx.tasks import read_tasks
-
-BOX = [40.0, 120.0, 90.0, 150.0]
-
-
-def screen() -> tuple[dict, Image.Image]:
-    image = Image.new("RGB", (200, 400), "white")
-    ImageDraw.Draw(image).rectangle((40, 120, 89, 149), fill="black")
-    line = {"text": "ab", "box": BOX, "edges": [40.0, 65.0, 90.0]}
-    whole = {"type": "image", "box": [0, 0, 200, 400]}
-    elements = [{"type": "text", "box": BOX}, whole]
-    return {"texts": [line], "elements": elements, "width": 200, "height": 400}, image
 
 
 def test_a_part_is_a_picture_of_its_own() -> None:

@@ -169,15 +169,16 @@ class LookingLoss:
             tiles = [
                 image[s.start :][: len(s.screen.tiles) * self.side**2] for s in shown
             ]
+            every = torch.cat(tiles)
             pictures, questions, _ = states[middle]
-            tokens = norm(pictures[b, torch.cat(tiles)])
+            tokens = norm(pictures[b, every])
             for one, mine in zip(shown, tiles, strict=True):
                 see = sights(one.screen, one.asked, self.side)
                 if see is None:
                     continue
                 asking = norm(questions[b, see.question, see.place])
                 chances = aids.pointing(asking, tokens)
-                own = torch.isin(torch.cat(tiles), mine)
+                own = torch.isin(every, mine)
                 pointing.append(-(see.share * chances[:, own]).sum(1))
                 for kind, (_, _, look) in zip(COPIED, states[-2:], strict=True):
                     copies = see.line if kind == "texts" else ~see.line

@@ -20,6 +20,7 @@ from mm15_mlx.screens.several import (
     series,
     which,
 )
+from mm15_mlx.screens.sheet import read_rows
 
 Row = dict[str, Any]
 # What was tapped and what changed end in a box, which the metric leaves aside.
@@ -75,9 +76,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rows = [
-        json.loads(line) | {"folder": str(folder)}
+        row | {"folder": str(folder)}
         for folder in args.screens
-        for line in (folder / "screens.jsonl").read_text().splitlines()
+        for row in read_rows(folder)
     ]
     made = questions(rows, args.which, Random(args.seed))
     lines = [json.dumps(task(n, q, args.out)) for n, q in enumerate(made)]

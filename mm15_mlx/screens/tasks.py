@@ -18,6 +18,7 @@ from mm15_mlx.screens.questions import (
     named_widgets,
     once,
 )
+from mm15_mlx.screens.sheet import read_rows
 
 Row = dict[str, Any]
 
@@ -89,8 +90,8 @@ def main() -> None:
     with args.out.open("w") as out:
         for folder in args.screens:
             beside = os.path.relpath(folder, args.out.parent)
-            for line in (folder / "screens.jsonl").read_text().splitlines():
-                for task in tasks(json.loads(line), beside, args.per_task, args.seed):
+            for row in read_rows(folder):
+                for task in tasks(row, beside, args.per_task, args.seed):
                     out.write(json.dumps(task, ensure_ascii=False) + "\n")
 
 

@@ -2,23 +2,13 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from black_box import screen
 
 pytest.importorskip("torch")
 
 from mm15_mlx.convert.mm15_torch.augment import move, recolour, spoil
 
 pytestmark = pytest.mark.parity
-
-BOX = [40.0, 120.0, 90.0, 150.0]
-
-
-def screen() -> tuple[dict, Image.Image]:
-    image = Image.new("RGB", (200, 400), "white")
-    ImageDraw.Draw(image).rectangle((40, 120, 89, 149), fill="black")
-    line = {"text": "ab", "box": BOX, "edges": [40.0, 65.0, 90.0]}
-    whole = {"type": "image", "box": [0, 0, 200, 400]}
-    return {"texts": [line], "elements": [{"type": "text", "box": BOX}, whole]}, image
 
 
 @pytest.mark.parametrize("seed", range(12))
