@@ -79,7 +79,6 @@ class Fitted:
 def fit(trainer: sft.Trainer, what: list[str], batches: int = BATCHES) -> None:
     """Sets weights in the trainer's model; what: `numbers` of boxes, `pieces`."""
     rng, decoder = Random(trainer.args.seed), trainer.model.decoder
-    image_id = trainer.config.prompt.image_token_id
     side = trainer.config.connector_config.pooled_grid
     numbers = {
         kind: [Fitted(place, [head]) for head in copying_heads(decoder.config)]
@@ -92,7 +91,7 @@ def fit(trainer: sft.Trainer, what: list[str], batches: int = BATCHES) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             prefix, _, _ = trainer.embedded(screens, batch.prefix, 1, rng)
             _, states = trainer.answers(prefix, batch)
-            image = batch.prefix == image_id
+            image = trainer.tile_tokens(screens, batch.prefix)
             middle = decoder.norm(states[len(states) // 2 - 1][0][:, image])
             targets = [screen_targets(s.row, s.tiling) for s in screens]
             found = marked(screens, targets, TOKENS, trainer.count - 1, rng)

@@ -52,6 +52,7 @@ class Sights:
     halves: Tensor  # (N, 2, V) bool; one token for a piece of text
     edges: Tensor  # (N, 4, V) bool; all false but for the number that comes next
     line: Tensor  # (N,) bool, whether the box is a line's
+    spelled: Tensor  # (N,) bool, whether a piece of a line's text comes next
 
 
 def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
@@ -81,7 +82,7 @@ def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
     next_one = coordinate[:, None] == torch.arange(4)
     edges = torch.from_numpy(edge)[mine] & next_one[..., None]
     line = torch.tensor([asked[k].task in TEXT_TASKS for k, _, _ in where])
-    return Sights(question, place, share[mine], halves, edges, line)
+    return Sights(question, place, share[mine], halves, edges, line, piece >= 0)
 
 
 def pieces(
@@ -142,6 +143,13 @@ def shown_together(
     return found
 
 
+def tile_tokens(image: Tensor, screen: Screen, side: int, start: int = 0) -> Tensor:
+    """Where in a prompt a screen's tiles are, without its overview. image: where visual
+    tokens are; start: of them all, the screen's first."""
+    start += screen.tiles[0] * side**2  # behind the overview, where that comes first
+    return image[start:][: len(screen.tiles) * side**2]
+
+
 class LookingLoss:
     """Losses on where the answers of a batch point and look."""
 
@@ -164,11 +172,9 @@ class LookingLoss:
         the first token."""
         image = (prefix == self.image_token_id).nonzero().flatten()
         middle = len(states) // 2
-        pointing, seeing, copying, nothing = [], [], [], []
+        pointing, seeing, spelling, copying, nothing = [], [], [], [], []
         for b, shown in enumerate(prompts):
-            tiles = [
-                image[s.start :][: len(s.screen.tiles) * self.side**2] for s in shown
-            ]
+            tiles = [tile_tokens(image, s.screen, self.side, s.start) for s in shown]
             every = torch.cat(tiles)
             pictures, questions, _ = states[middle]
             tokens = norm(pictures[b, every])
@@ -185,7 +191,9 @@ class LookingLoss:
                     seen = look.weights(b, see.question, see.place)  # (heads, N, P)
                     first, seen = seen[..., image[0]], seen[..., mine]
                     for i, head in enumerate(self.halving):
-                        seeing.append(missed(seen[head], first[head], see.halves[:, i]))
+                        lost = missed(seen[head], first[head], see.halves[:, i])
+                        seeing.append(lost[~see.spelled])
+                        spelling.append(lost[see.spelled])
                     for i, head in enumerate(self.copying):
                         target = see.edges[:, i] & copies[:, None]
                         lost = missed(seen[head], first[head], target)
@@ -195,6 +203,7 @@ class LookingLoss:
         if not pointing:
             zero = torch.zeros(())
             return zero, zero
-        # Most of the time there is nothing to copy: that must not drown the rest.
-        looking = sum(mean(losses) for losses in (seeing, copying, nothing))
+        # Each counts as one: those that come most often must not drown the rest.
+        kinds = (seeing, spelling, copying, nothing)
+        looking = sum(mean(losses) for losses in kinds)
         return mean(pointing), looking

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mm15_mlx.config import PRESETS
+from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.augment import recolour, spoil
 from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, Marked, States, marked
@@ -30,6 +30,7 @@ from mm15_mlx.convert.mm15_torch.looking import (
     Place,
     Shown,
     shown_together,
+    tile_tokens,
 )
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
@@ -61,9 +62,10 @@ from mm15_mlx.tokenizer import Tokenizer
 
 
 class Trainer:
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
-        self.config = PRESETS["nano-ui"]
+    def __init__(
+        self, args: argparse.Namespace, config: ModelConfig = PRESETS["nano-ui"]
+    ) -> None:
+        self.args, self.config = args, config
         self.tokenizer = Tokenizer(args.tokenizer)
         samples = SampleEncoder(self.config, PromptEncoder(self.config, self.tokenizer))
         self.image_id = self.config.prompt.image_token_id
@@ -118,17 +120,24 @@ class Trainer:
         """Visual tokens as large as word embeddings: neither drowns in the other."""
         screens = [s for found in self.draws.ready.values() for s in found[:8]]
         last = self.model.connector.readout[-1]
-        size = self.visual(screens, Random(0))[0].float().square().mean().sqrt()
+        size = self.visual(screens)[0].float().square().mean().sqrt()
         last.weight /= size
         last.bias /= size
 
-    def visual(self, screens: list[Screen], rng: Random) -> tuple[Tensor, Tensor]:
-        """Visual tokens (V, Q, D) of all views of some screens, and their patches."""
+    def visual(
+        self, screens: list[Screen], rng: Random | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Visual tokens (V, Q, D) of all views of some screens, and their patches;
+        the screens as they are, or as `rng` changes colours and sharpness."""
         views = [stored_views(s, self.args.views, self.config) for s in screens]
-        seed = np.random.default_rng(rng.getrandbits(32))
         size = self.config.tiling.tile_size  # all views of a screen as one picture
-        tall = [spoil(v.reshape(-1, size, 3), seed)[None] for v in views]
-        shown = np.concatenate([recolour(v, seed)[0] for v in tall])
+        tall = [v.reshape(-1, size, 3) for v in views]
+        if rng:
+            seed = np.random.default_rng(rng.getrandbits(32))
+            spoiled = [spoil(v, seed)[None] for v in tall]
+            shown = np.concatenate([recolour(v, seed)[0] for v in spoiled])
+        else:
+            shown = np.concatenate(tall).astype(np.float32) / 255
         shown = shown.reshape(-1, size, size, 3)
         pixels = normalise(shown, self.config.vision_config)
         with torch.set_grad_enabled(self.args.whole and torch.is_grad_enabled()):
@@ -160,10 +169,20 @@ class Trainer:
         ]
         return torch.stack(losses).mean()
 
+    def tile_tokens(self, screens: list[Screen], ids: Tensor) -> Tensor:
+        """Where the tiles of one screen are in a prefix `ids` (P,); all are tiled
+        alike."""
+        image = (ids == self.image_id).nonzero().flatten()
+        return tile_tokens(image, screens[0], self.config.connector_config.pooled_grid)
+
     # -- one step --------------------------------------------------------------------
 
     def embedded(
-        self, screens: list[Screen], ids: Tensor, pictures: int, rng: Random
+        self,
+        screens: list[Screen],
+        ids: Tensor,
+        pictures: int,
+        rng: Random | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (B, P, D) of prefixes of so many pictures each, all with `ids`
         (P,); the visual tokens in them, and their patches."""
@@ -209,7 +228,7 @@ class Trainer:
         self, screens: list[Screen], batch: Batch, rng: Random
     ) -> dict[str, Tensor]:
         """Logits and targets of the answers, and the losses of all aids."""
-        decoder, image = self.model.decoder, batch.prefix == self.image_id
+        decoder, image = self.model.decoder, self.tile_tokens(screens, batch.prefix)
         with torch.autocast("cpu", torch.bfloat16):
             prefix, visual, patches = self.embedded(screens, batch.prefix, 1, rng)
             out, states = self.answers(prefix, batch)
@@ -231,7 +250,7 @@ class Trainer:
     ) -> dict[str, Tensor]:
         """What visual tokens name half-way, of screens of which nothing is asked: a
         third of a step's time."""
-        decoder, image = self.model.decoder, ids == self.image_id
+        decoder, image = self.model.decoder, self.tile_tokens(screens, ids)
         with torch.autocast("cpu", torch.bfloat16):
             prefix, visual, patches = self.embedded(screens, ids, 1, rng)
             none = prefix.new_zeros(len(screens), 1, 1, prefix.shape[-1])

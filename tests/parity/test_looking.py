@@ -1,5 +1,6 @@
 """Where answers are to look: at the box, at its edges, at the next piece of text."""
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -18,6 +19,7 @@ from mm15_mlx.convert.mm15_torch.looking import (
     missed,
     shown_together,
     sights,
+    tile_tokens,
 )
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss
 from mm15_mlx.convert.mm15_torch.model import MM15
@@ -180,12 +182,25 @@ def test_positions_see_box_edges_and_pieces(
     assert see.line.tolist() == (see.question == 0).tolist()
     left, right = (see.edges[numbers[:, i], i][0].nonzero() for i in (0, 2))
     assert left.flatten().tolist() == [401] and right.flatten().tolist() == [403]
+    assert see.spelled.tolist() == [q == 1 for q in see.question][:-1] + [False]
     read = see.halves[see.question == 1]
     assert read[:-1].sum((1, 2)).tolist() == [2] * (len(read) - 1)  # both heads: one
     assert read[-1].sum() > 2  # the end of the answer is about the whole line
     assert (
         sights(screen, [ask(samples, screen, Question("x", "?", "No"))[0]], 20) is None
     )
+
+
+@pytest.mark.parametrize("overview", ["after", "before"])
+def test_tiles_are_found_in_the_prompt_wherever_the_overview_is(
+    config: ModelConfig, overview: str
+) -> None:
+    tiling = plan(*SIZE, replace(config.tiling, overview=overview))
+    image = 7 + torch.arange(3 * 4)  # a prompt's places of three views, 2² tokens each
+    found = tile_tokens(image, Screen(ROW, tiling), 2)
+    assert len(tiling.indices) == 3
+    expected = image[:8] if overview == "after" else image[4:]
+    assert torch.equal(found, expected)
 
 
 def test_looking_where_it_should_costs_nothing() -> None:

@@ -61,7 +61,6 @@ def draw_screens(folder: Path) -> None:
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     flags: str, tokenizer_model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sft, "PRESETS", {"nano-ui": tiny()})
     draw_screens(tmp_path / "screens")
     (tmp_path / "views").mkdir()
     (tmp_path / "tokenizer.model").write_bytes(tokenizer_model)
@@ -74,7 +73,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         flags = ["--screens", tmp_path / "screens", "--views", tmp_path / "views",
                  "--tokenizer", tmp_path / "tokenizer.model", "--out", out]  # fmt: skip
         args = sft.arguments([f"@{recipe}", *map(str, flags)])
-        for _ in stages.train(sft.Trainer(args)):
+        for _ in stages.train(sft.Trainer(args, tiny())):
             pass
         return torch.load(out, weights_only=True)
 

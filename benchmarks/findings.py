@@ -1,0 +1,289 @@
+"""The paper's findings, checked with many short trainings of a smaller `nano-ui`.
+
+Pictures are small parts of screens, one to four views of 144 px, 36 visual tokens each.
+Every variant differs from the base in one thing; all start from the same encoder and
+connector (those of --start) with a decoder from scratch, and answer the same questions
+about parts of screens of a kit that none was trained on. Runs that are in --work are
+not repeated, so the script can be stopped at any time.
+
+Run: python benchmarks/findings.py --screens DIR … --test DIR --start restored.pt
+     --tokenizer mm15_mlx/models/nano-ui/tokenizer.model --work DIR
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from PIL import Image
+
+from mm15_mlx.config import PRESETS, ModelConfig
+from mm15_mlx.screens.crops import crop, part_of
+from mm15_mlx.screens.sheet import read_rows
+
+TILE, PATCHES = 144, 6  # of a view: its side in pixels and in patches
+RANGE = 100  # numbers of a side: 1000 would be finer than pixels
+POINT = 1.25  # pixels of a point, as in a phone's tiles
+SHAPES = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (1, 3))  # of parts, in views
+PARTS = 4  # of a screen
+FEWEST = 3  # lines and elements in a part
+Result = dict[str, Any]
+PAPER = {"text-rich": 37.2, "refer-ground": 22.5, "general": 11.3}  # MM1.5 §3.2
+
+
+@dataclass(frozen=True)
+class Variant:
+    """tiling: what it changes of the model's; asked: of the trained model's tiling,
+    where it is asked. long: steps of continual pre-training before."""
+
+    name: str
+    tiling: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
+    refer_ground: float = 2  # weight beside general data: the paper's
+    long: int = 0
+    more: int = 0  # steps of fine-tuning beyond the others'
+
+    def shares(self) -> list[str]:
+        shares = PAPER | {"refer-ground": PAPER["refer-ground"] * self.refer_ground / 2}
+        return [f"{k}={v}" for k, v in shares.items()]
+
+
+LONG = 60
+FOUR = {"n_min": 4, "n_max": 4}
+VARIANTS = [
+    Variant("base: dynamic 1 to 4 tiles, overview after, index, weight 2"),
+    Variant("continual pre-training on transcriptions before", long=LONG),
+    Variant("as many steps more of fine-tuning instead", more=LONG),
+    Variant("static splitting, 2 × 2", {"policy": "static"}),
+    Variant("no splitting", {"policy": "none"}),
+    Variant("overview before", {"overview": "before"}),
+    Variant("no indicators", {"indicator": "none"}),
+    Variant("refer & ground weight 0", refer_ground=0),
+    Variant("refer & ground weight 1", refer_ground=1),
+    Variant("dynamic, 4 tiles", FOUR),
+    Variant("dynamic, 4 tiles, asked with n_min 1", FOUR, {"n_min": 1}),
+]  # fmt: skip
+COLUMNS = {  # name → tasks and score
+    "ocr exact": (("ocr",), "exact"),
+    "ocr nats": (("ocr",), "nats"),
+    "refer": (("widget_class", "icon_class", "tappable"), "exact"),
+    "ground IoU": (("find_text", "find_widget", "find_icon"), "iou"),
+    "ground centre": (("find_text", "find_widget", "find_icon"), "centre"),
+    "ground nats": (("find_text", "find_widget", "find_icon"), "nats"),
+}
+
+
+def tiled(**changes: object) -> ModelConfig:
+    """The base's model with another tiling."""
+    nano = PRESETS["nano-ui"]
+    return replace(
+        nano,
+        vision_config=replace(nano.vision_config, image_size=TILE),
+        connector_config=replace(nano.connector_config, num_visual_tokens=PATCHES**2),
+        text_config=replace(nano.text_config, num_hidden_layers=4),
+        tiling=replace(nano.tiling, tile_size=TILE, **changes),
+        coordinates=replace(nano.coordinates, range=RANGE),
+    )
+
+
+def parts(folder: Path) -> Iterator[tuple[Result, Image.Image]]:
+    """Small parts of the screens in a folder, with their rows."""
+    for row in read_rows(folder):
+        rng = Random(row["id"])
+        with Image.open(folder / row["image"]) as image:
+            screen = image.convert("RGB")
+        for k in range(PARTS):
+            unit = TILE / POINT * row["scale"]
+            shape = rng.choice(SHAPES)
+            width, height = (
+                min(round(n * unit * rng.uniform(0.8, 1)), whole)
+                for n, whole in zip(shape, screen.size, strict=True)
+            )
+            box = part_of(screen.size, (width, height), rng)
+            made, picture = crop(row, screen, box)
+            if len(made["texts"]) + len(made["elements"]) >= FEWEST and made["texts"]:
+                yield {**made, "id": f"{row['id']}-{k}"}, picture
+
+
+def write_parts(folders: list[Path], out: Path) -> Path:
+    """Parts of screens as a folder of screens, made once."""
+    if not (out / "screens.jsonl").exists():
+        (out / "images").mkdir(parents=True, exist_ok=True)
+        rows = []
+        for folder in folders:
+            for row, picture in parts(folder):
+                name = f"{folder.name}-{row['id']}"
+                row |= {"id": name, "image": f"images/{name}.webp"}
+                picture.save(out / row["image"], quality=95)
+                rows.append(json.dumps(row) + "\n")
+        (out / "screens.jsonl").write_text("".join(rows))
+    return out
+
+
+def train(args: argparse.Namespace, variant: Variant, seed: int) -> Path:
+    """The checkpoint of a variant."""
+    from mm15_mlx.convert.mm15_torch import sft, stages  # extra: pretrain
+
+    config, slug = tiled(**variant.tiling), slug_of(variant, seed)
+    views = views_of(args, variant.tiling)
+    common = [
+        "--screens", write_parts(args.screens, args.work / "train"), "--views", views,
+        "--tokenizer", args.tokenizer, "--seed", seed, "--threads", args.threads,
+        "--batch", args.batch, "--lr", args.lr, "--warmup", 20, "--save-every", 1000,
+        "--spread", 1, "--patches", 48,
+    ]  # fmt: skip
+    kept, start = args.work / f"{slug}.pt", [eyes(args)]
+    if variant.long:
+        before = args.work / f"{slug}.before.pt"
+        flags = ["--start", *start, "--steps", variant.long, "--long-share", 1,
+                 "--long", "read", "--out", before]  # fmt: skip
+        follow(
+            stages.train(sft.Trainer(sft.arguments(text([*common, *flags])), config))
+        )
+        start = [before]
+    flags = ["--start", *start, "--steps", args.steps + variant.more, "--out", kept,
+             "--long-share", 0, "--questions", args.questions, "--lengths", 28,
+             "--shares", *variant.shares()]  # fmt: skip
+    follow(stages.train(sft.Trainer(sft.arguments(text([*common, *flags])), config)))
+    return kept
+
+
+def eyes(args: argparse.Namespace) -> Path:
+    """A checkpoint of encoder and connector alone, their positions those of a corner
+    of the view."""
+    import torch  # extra: pretrain
+
+    path = args.work / "eyes.pt"
+    if not path.exists():
+        whole = torch.load(args.start, weights_only=True)["model"]
+        names = ("encoder.", "connector.")
+        kept = {k: v for k, v in whole.items() if k.startswith(names)}
+        side = PRESETS["nano-ui"].vision_config.grid_size
+
+        def corner(table: torch.Tensor) -> torch.Tensor:
+            return table.view(side, side, -1)[:PATCHES, :PATCHES].flatten(0, 1)
+
+        places = kept["encoder.position_embedding"]
+        places = torch.cat([places[:1], corner(places[1:])])  # the first: no patch's
+        kept["encoder.position_embedding"] = places
+        kept["connector.pos_emb"] = corner(kept["connector.pos_emb"])[None]
+        torch.save({"model": kept}, path)
+    return path
+
+
+def text(flags: Iterable[object]) -> list[str]:
+    return [str(f) for f in flags]
+
+
+def follow(rows: Iterable[Result]) -> None:
+    for row in rows:
+        print(json.dumps(row), file=sys.stderr, flush=True)
+
+
+def slug_of(variant: Variant, seed: int) -> str:
+    """Of what it is trained on: how it is asked is no other training."""
+    trained = replace(variant, asked={}, name="")
+    first = next(v for v in VARIANTS if replace(v, asked={}, name="") == trained)
+    return f"{VARIANTS.index(first)}-{seed}"
+
+
+def views_of(args: argparse.Namespace, changes: dict[str, Any]) -> Path:
+    """Where views are kept that are tiled so."""
+    name = "-".join(["views", *(f"{k}-{v}" for k, v in sorted(changes.items()))])
+    path = args.work / name
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def measured(
+    args: argparse.Namespace, variant: Variant, seed: int, checkpoint: Path
+) -> Result:
+    from mm15_mlx.convert.mm15_torch import sft  # extra: pretrain
+    from mm15_mlx.convert.mm15_torch.answered import measure
+
+    changes = variant.tiling | variant.asked
+    test = write_parts(args.test, args.work / "test")
+    flags = ["--screens", test, "--views", views_of(args, changes),
+             "--tokenizer", args.tokenizer, "--start", checkpoint, "--out",
+             args.work / "none.pt", "--threads", args.threads]  # fmt: skip
+    trainer = sft.Trainer(sft.arguments(text(flags)), tiled(**changes))
+    return {"variant": variant.name, "seed": seed, "tasks": measure(trainer)}
+
+
+def value(result: Result, column: str) -> float:
+    """The mean over a column's tasks."""
+    tasks, score = COLUMNS[column]
+    return statistics.mean(result["tasks"][t][score] for t in tasks)
+
+
+def shown(values: list[float], score: str) -> str:
+    """Mean and, of several, standard deviation: per cent, or nats."""
+    scale, digits = (1, 2) if score == "nats" else (100, 1)
+    mean = f"{scale * statistics.mean(values):.{digits}f}"
+    if len(values) < 2:
+        return mean
+    return f"{mean} ± {scale * statistics.stdev(values):.{digits}f}"
+
+
+def table(results: list[Result]) -> str:
+    """Markdown: a row for each variant, means over its seeds."""
+    lines = [
+        "| variant | seeds | " + " | ".join(COLUMNS) + " |",
+        "|---|---" + "|---" * len(COLUMNS) + "|",
+    ]
+    for variant in VARIANTS:
+        mine = [r for r in results if r["variant"] == variant.name]
+        if mine:
+            cells = [
+                shown([value(r, c) for r in mine], score)
+                for c, (_, score) in COLUMNS.items()
+            ]
+            lines.append(
+                f"| {variant.name} | {len(mine)} | " + " | ".join(cells) + " |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--screens", type=Path, nargs="+", required=True)
+    parser.add_argument("--test", type=Path, nargs="+", required=True)
+    parser.add_argument("--start", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--questions", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    kept = args.work / "results.jsonl"
+    results = read_results(kept)
+    done = {(r["variant"], r["seed"]) for r in results}
+    for seed in args.seeds:
+        for variant in VARIANTS:
+            if (variant.name, seed) in done:
+                continue
+            print(f"# {variant.name}, seed {seed}", file=sys.stderr, flush=True)
+            result = measured(args, variant, seed, train(args, variant, seed))
+            results.append(result)
+            with kept.open("a") as log:
+                log.write(json.dumps(result) + "\n")
+    print(table(results))
+
+
+def read_results(path: Path) -> list[Result]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+if __name__ == "__main__":
+    main()

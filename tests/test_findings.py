@@ -1,0 +1,57 @@
+"""The paper's findings at small scale: what is trained, and the table; no training."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def findings(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, imported as `python benchmarks/findings.py` would."""
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module("findings")
+
+
+def test_a_variant_that_is_only_asked_otherwise_is_not_trained_again(
+    findings: ModuleType,
+) -> None:
+    slugs = [findings.slug_of(v, 0) for v in findings.VARIANTS]
+    assert len(set(slugs)) == len(slugs) - 1 and slugs[-1] == slugs[-2]
+    assert len({findings.slug_of(v, 1) for v in findings.VARIANTS} | set(slugs)) == 20
+
+
+def test_findings_are_means_over_seeds_with_their_spread(
+    findings: ModuleType,
+) -> None:
+    tasks = {t for names, _ in findings.COLUMNS.values() for t in names}
+
+    def result(seed: int, share: float) -> dict:
+        scores = dict.fromkeys(("exact", "iou", "centre", "nats"), share)
+        return {
+            "variant": findings.VARIANTS[0].name, "seed": seed,
+            "tasks": dict.fromkeys(tasks, scores),
+        }  # fmt: skip
+
+    rows = findings.table([result(0, 0.5), result(1, 0.7)]).splitlines()
+    assert len(rows) == 3  # a variant without results has no row
+    assert rows[2].endswith(
+        "| 2 | 60.0 ± 14.1 | 0.60 ± 0.14 | 60.0 ± 14.1 | 60.0 ± 14.1 | 60.0 ± 14.1 "
+        "| 0.60 ± 0.14 |"
+    )
+
+
+def test_parts_are_cut_from_screens_with_what_is_in_them(
+    findings: ModuleType,
+) -> None:
+    found = list(findings.parts(FOLDER / "data" / "screens" / "kits"))
+    assert len(found) > 20  # of 24 screens: most small parts hold too little
+    for row, picture in found:
+        assert picture.size == (row["width"], row["height"])
+        boxes = [part["box"] for part in row["texts"] + row["elements"]]
+        assert len(boxes) >= findings.FEWEST and row["texts"]
+        for x1, y1, x2, y2 in boxes:
+            assert 0 <= x1 < x2 <= row["width"] and 0 <= y1 < y2 <= row["height"]
