@@ -251,10 +251,16 @@ class ModelConfig:
                 "run mm15-mlx convert on this folder first"
             )
         self.vision_config.check_side("tiling.tile_size", self.tiling.tile_size)
-        if self.coordinates.frame == "canvas" and self.tiling.pad_side != "end":
+        numbers, tiling = self.coordinates, self.tiling
+        if numbers.frame in ("canvas", "tiles") and tiling.pad_side != "end":
             raise ConfigError(
-                "coordinates.frame 'canvas' needs tiling.pad_side 'end', not "
-                f"{self.tiling.pad_side!r}: both must begin at the same corner"
+                f"coordinates.frame {numbers.frame!r} needs tiling.pad_side 'end', not "
+                f"{tiling.pad_side!r}: both must begin at the same corner"
+            )
+        if tiling.n_max * numbers.per_tile > numbers.range:
+            raise ConfigError(
+                f"tiling.n_max {tiling.n_max} tiles of coordinates.per_tile "
+                f"{numbers.per_tile} numbers exceed coordinates.range {numbers.range}"
             )
         self.connector_config.check_grid(self.view_grid)
 

@@ -191,26 +191,35 @@ class CoordinateConfig:
     texts `box` and `point`, by default `[x1, y1, x2, y2]` as Ferret writes it, with
     whole numbers of 0…range or, with decimals, fractions of 1. Numbers count over the
     original picture, over the canvas of all tiles (then the same place in a tile is
-    the same number, whatever the picture's proportions are), or over the picture padded
-    to a square on both sides (LLaVA-1.5).
+    the same number, whatever the picture's proportions are), `per_tile` over the side
+    of every tile (the same, and whatever tiles come after it), or over the picture
+    padded to a square on both sides (LLaVA-1.5).
     """
 
     format: str = "digits"  # digits | tokens
     range: int = 1000  # ScreenVLM 500; with decimals ten to their power
     decimals: int = 0  # LLaVA 2, Honeybee 3
-    frame: str = "picture"  # picture | canvas | square
+    frame: str = "picture"  # picture | canvas | tiles | square
+    per_tile: int = 0  # of the frame "tiles": range / per_tile tiles in a row at most
     box: str = "[{x1}, {y1}, {x2}, {y2}]"
     point: str = "[{x}, {y}]"
 
     def __post_init__(self) -> None:
         check_choice("coordinates.format", self.format, ("digits", "tokens"))
-        check_choice("coordinates.frame", self.frame, ("picture", "canvas", "square"))
+        check_choice("coordinates.frame", self.frame, (
+            "picture", "canvas", "tiles", "square"
+        ))  # fmt: skip
         _check_fields("coordinates.box", self.box, "x1 y1 x2 y2")
         _check_fields("coordinates.point", self.point, "x y")
-        if self.frame == "canvas" and self.format != "tokens":
+        if self.frame in ("canvas", "tiles") and self.format != "tokens":
             raise ConfigError(
-                "coordinates.frame 'canvas' needs the format 'tokens': digits are "
-                "shown to users as the model writes them"
+                f"coordinates.frame {self.frame!r} needs the format 'tokens': digits "
+                "are shown to users as the model writes them"
+            )
+        if (self.frame == "tiles") != (self.per_tile > 0):
+            raise ConfigError(
+                f"coordinates.per_tile is {self.per_tile} with the frame "
+                f"{self.frame!r}; it must be above 0 for 'tiles' and 0 for others"
             )
         if self.frame == "square" and self.format != "digits":
             raise ConfigError("coordinates.frame 'square' needs the format 'digits'")

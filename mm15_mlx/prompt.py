@@ -172,9 +172,22 @@ def _needs_gap(turn: Turn, start: str, gap: str) -> bool:
 WHOLE = (1.0, 1.0)
 
 
+def frame_size(config: CoordinateConfig, tiling: Tiling) -> tuple[float, float]:
+    """Width and height in the canvas's pixels of what 0…range count over, of frames
+    that are the canvas's."""
+    if config.frame == "tiles":
+        side = tiling.tile_size * config.range / config.per_tile
+        return side, side
+    return tiling.tiles.canvas
+
+
 def reach(config: CoordinateConfig, tiling: Tiling) -> tuple[float, float]:
     """How much of the model's frame the picture covers, across and down."""
-    return tiling.reach if config.frame == "canvas" else WHOLE
+    if config.frame not in ("canvas", "tiles"):
+        return WHOLE
+    width, height = frame_size(config, tiling)
+    across, down = tiling.tiles.resized
+    return across / width, down / height
 
 
 def region_pieces(

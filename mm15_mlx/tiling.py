@@ -71,12 +71,6 @@ class Tiling:
     indices: tuple[Grid, ...]
     merge: str = "flat"
 
-    @property
-    def reach(self) -> Point:
-        """How much of the tiles' canvas the picture covers, across and down."""
-        (width, height), canvas = self.tiles.resized, self.tiles.canvas
-        return width / canvas[0], height / canvas[1]
-
     def to_picture(self, view: int, x: float, y: float) -> Point:
         """Pixels of a view → pixels of the picture."""
         row, column = self.indices[view]

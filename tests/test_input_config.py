@@ -74,6 +74,12 @@ def test_prompts_that_cannot_be(fields: dict[str, Any], message: str) -> None:
         ({"point": "{x:>9} {y}"}, "coordinates.point is .* must name once each of"),
         ({"point": "{x} {y} {"}, "coordinates.point is .* must name once each of"),
         ({"frame": "canvas"}, "frame 'canvas' needs the format 'tokens'"),
+        ({"frame": "tiles"}, "frame 'tiles' needs the format 'tokens'"),
+        ({"per_tile": 9}, "per_tile is 9 with the frame 'picture'; it must be above"),
+        (
+            {"frame": "tiles", "format": "tokens"},
+            "coordinates.per_tile is 0 with the frame 'tiles'; it must be above 0",
+        ),
         (
             {"frame": "square", "format": "tokens"},
             "frame 'square' needs the format 'digits'",
@@ -111,3 +117,14 @@ def test_lists_of_other_things(
     data[section][key] = value
     with pytest.raises(ConfigError, match=message):
         ModelConfig.from_dict(data)
+
+
+def test_numbers_reach_over_all_tiles_in_a_row() -> None:
+    numbers = CoordinateConfig(format="tokens", frame="tiles", per_tile=250)
+    tiling = TilingConfig(n_max=5)
+    message = (
+        "tiling.n_max 5 tiles of coordinates.per_tile 250 numbers exceed "
+        "coordinates.range 1000"
+    )
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(tiling=tiling, coordinates=numbers)

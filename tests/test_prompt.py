@@ -16,6 +16,7 @@ from mm15_mlx.prompt import (
     Region,
     Turn,
     indicators,
+    reach,
 )
 from mm15_mlx.tiling import Tiling, plan
 from mm15_mlx.tokenizer import TOKENIZER_FILE, Tokenizer, TokenizerError
@@ -95,7 +96,7 @@ def test_regions_over_the_canvas_of_the_tiles(
     canvas = dataclasses.replace(encoder.config.coordinates, frame="canvas")
     config = dataclasses.replace(encoder.config, coordinates=canvas)
     two = plan(84, 126, TilingConfig(tile_size=84, n_min=1, n_max=2))
-    assert two.reach == (1.0, 0.75)  # 126 of 168 pixels down
+    assert reach(canvas, two) == (1.0, 0.75)  # 126 of 168 pixels down
     whole = plan(84, 84, TilingConfig(tile_size=84, n_min=1, n_max=2))
     asked = [
         ImageSlot(0),
@@ -108,10 +109,34 @@ def test_regions_over_the_canvas_of_the_tiles(
         BOX, LOC + 100, LOC + 150, LOC + 300, LOC + 750, BOX_END,
         POINT, LOC + 5, LOC + 8, POINT_END, END, ASSISTANT,
     ]  # fmt: skip
-    answer = AnswerDecoder(tokenizer, canvas, two.reach)
+    answer = AnswerDecoder(tokenizer, canvas, reach(canvas, two))
     tokens = [BOX, LOC + 100, LOC + 150, LOC + 300, LOC + 990, BOX_END]
     # what lies below the picture is shown at its lower edge
     assert "".join(answer.add(t) for t in tokens) == "[100, 200, 300, 1000]"
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "numbers"),
+    [
+        ((84, 84), (100, 200, 300, 1000), (25, 50, 75, 250)),  # one tile
+        ((84, 168), (100, 200, 300, 1000), (25, 100, 75, 500)),  # the second below
+        ((84, 126), (100, 200, 300, 1000), (25, 75, 75, 375)),  # a part of it
+        ((168, 84), (100, 200, 1000, 300), (50, 50, 500, 75)),
+    ],
+)
+def test_regions_over_tiles_are_the_same_whatever_tiles_follow(
+    encoder: PromptEncoder, size: tuple[int, int], box: tuple[int, ...],
+    numbers: tuple[int, ...],
+) -> None:  # fmt: skip
+    tiles = dataclasses.replace(encoder.config.coordinates, frame="tiles", per_tile=250)
+    config = dataclasses.replace(encoder.config, coordinates=tiles)
+    tiling = plan(*size, TilingConfig(tile_size=84, n_min=1, n_max=2))
+    asked = ask(ImageSlot(0), Region(box))
+    ids = PromptEncoder(config, encoder.tokenizer).encode(asked, [tiling])
+    assert ids[-8:] == [BOX, *(LOC + n for n in numbers), BOX_END, END, ASSISTANT]
+    answer = AnswerDecoder(encoder.tokenizer, tiles, reach(tiles, tiling))
+    said = "".join(answer.add(t) for t in ids[-8:-2])
+    assert said == f"[{', '.join(map(str, box))}]"
 
 
 def test_regions_as_digits(encoder: PromptEncoder, tokenizer: Tokenizer) -> None:

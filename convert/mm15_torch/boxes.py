@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mm15_mlx.config import CoordinateConfig
 from mm15_mlx.convert.mm15_torch.aids import BOXES, Aids
 from mm15_mlx.convert.mm15_torch.decoder import Decoder
 from mm15_mlx.convert.mm15_torch.looking import COPIED, copying_heads
@@ -34,7 +35,7 @@ def marked(
     screens: list[Screen],
     targets: list[Targets],
     count: int,
-    scale: int,
+    coordinates: CoordinateConfig,
     rng: Random,
 ) -> dict[str, Marked]:
     """For each kind of box, `count` tokens of each screen at most. targets: of each
@@ -49,7 +50,8 @@ def marked(
             places = places[some.astype(int)]
             pictures += [b] * len(places)
             tokens.append(places)
-            boxes.append(in_model(canvas.reshape(-1, 4)[places], screen.tiling, scale))
+            some_boxes = canvas.reshape(-1, 4)[places]
+            boxes.append(in_model(some_boxes, screen.tiling, coordinates))
         found[kind] = Marked(
             torch.tensor(pictures, dtype=torch.long),
             torch.from_numpy(np.concatenate(tokens)),

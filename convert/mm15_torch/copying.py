@@ -94,7 +94,7 @@ def fit(trainer: sft.Trainer, what: list[str], batches: int = BATCHES) -> None:
             image = trainer.tile_tokens(screens, batch.prefix)
             middle = decoder.norm(states[len(states) // 2 - 1][0][:, image])
             targets = [screen_targets(s.row, s.tiling) for s in screens]
-            found = marked(screens, targets, TOKENS, trainer.count - 1, rng)
+            found = marked(screens, targets, TOKENS, trainer.config.coordinates, rng)
             words = words_of(screens, trainer.tokenizer, side)
             x = {
                 place: decoder.layers[place].input_layernorm(

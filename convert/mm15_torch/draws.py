@@ -107,11 +107,13 @@ class Draws:
         return [a for a in found if a]
 
     def pool(self, rng: Random, drawn: float) -> list[Screen]:
-        """Screens of one kind and grid; drawn: the chance of drawn pages."""
+        """Screens of one kind and grid, rare grids more often than they are; drawn: the
+        chance of drawn pages."""
         kind = rng.random() < drawn
-        pools = [p for p in self.ready if p[0] == kind] or list(self.ready)
-        sizes = [len(self.ready[p]) for p in pools]
-        return self.ready[rng.choices(pools, sizes)[0]]
+        enough = [p for p, found in self.ready.items() if len(found) >= self.args.batch]
+        pools = [p for p in enough if p[0] == kind] or enough
+        weights = [len(self.ready[p]) ** 0.5 for p in pools]
+        return self.ready[rng.choices(pools, weights)[0]]
 
     def pictures(self, rng: Random) -> tuple[list[Screen], Tensor]:
         """Screens to read, of which nothing is asked, and the prefix of each (P,)."""

@@ -207,7 +207,9 @@ class Trainer:
         side = self.config.connector_config.pooled_grid
         words = words_of(screens, self.tokenizer, side)
         targets = [screen_targets(s.row, s.tiling) for s in screens]
-        found = marked(screens, targets, self.args.patches, self.count - 1, rng)
+        found = marked(
+            screens, targets, self.args.patches, self.config.coordinates, rng
+        )
         losses = {
             "reading": named(decoder, tokens[words.picture, words.token], words),
             "boxes": self.boxes.read(self.aids, decoder, tokens, found),

@@ -9,9 +9,10 @@ from math import ceil, floor
 
 import numpy as np
 
-from mm15_mlx.config import PRESETS
+from mm15_mlx.config import PRESETS, CoordinateConfig
 from mm15_mlx.convert.mm15_torch.glyphs import CLASS_OF, NUM_CLASSES
 from mm15_mlx.convert.mm15_torch.samples import Row
+from mm15_mlx.prompt import frame_size
 from mm15_mlx.screens.icons import NAMES
 from mm15_mlx.tiling import Tiling
 from mm15_mlx.ui import ELEMENT_TYPES
@@ -77,10 +78,13 @@ def in_tiles(boxes: np.ndarray, tiling: Tiling) -> np.ndarray:
     return np.clip(boxes - corner, 0, size).astype(np.float32)
 
 
-def in_model(boxes: np.ndarray, tiling: Tiling, scale: int) -> np.ndarray:
-    """Boxes of `Targets` as whole numbers 0…scale of the canvas, (…, 4)."""
-    shares = boxes / np.array(tiling.tiles.canvas * 2)
-    return np.clip(np.nan_to_num(shares * scale), 0, scale).round().astype(np.int64)
+def in_model(
+    boxes: np.ndarray, tiling: Tiling, coordinates: CoordinateConfig
+) -> np.ndarray:
+    """Boxes of `Targets` as the model's whole numbers, (…, 4)."""
+    scale = coordinates.range
+    numbers = boxes / np.array(frame_size(coordinates, tiling) * 2) * scale
+    return np.clip(np.nan_to_num(numbers), 0, scale).round().astype(np.int64)
 
 
 def screen_targets(row: Row, tiling: Tiling) -> Targets:

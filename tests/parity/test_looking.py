@@ -302,7 +302,7 @@ def test_what_a_copying_head_hands_over_is_what_it_would_add(
     image = torch.tensor([False] + [True] * 800)
     states = [(torch.randn(1, 801, width), torch.randn(1, 1, 1, width), None)] * 5
     targets = [screen_targets(screen.row, screen.tiling)]
-    found = marked([screen], targets, 4, 1000, Random(0))
+    found = marked([screen], targets, 4, config.coordinates, Random(0))
     lines, some = found["texts"], found["elements"]
     assert len(lines.token) == 4 and len(some.token) == 0
     targets = {tuple(t) for t in lines.target.tolist()}

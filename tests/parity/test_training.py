@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mm15_mlx.config import PRESETS, ModelConfig
+from mm15_mlx.config import PRESETS, CoordinateConfig, ModelConfig
 from mm15_mlx.convert.mm15 import convert_mm15
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.export import PARTS
@@ -50,6 +50,7 @@ QUESTIONS = [
     Question("state", "Is the Wi-Fi switch on? It is <box>1,2,3,4</box>.", "No"),
 ]  # fmt: skip
 SIZE = (100, 220)
+CANVAS = CoordinateConfig(format="tokens", frame="canvas")
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +205,7 @@ def test_every_patch_is_to_name_what_it_shows() -> None:
     assert targets.texts[1, 0, 1].tolist() == line["box"]
     local = in_tiles(targets.texts, tiling)[1, 0, 1]
     assert local.tolist() == [40, 16, 56, 32]
-    numbers = in_model(targets.texts[1, 0, 1], tiling, 1000)
+    numbers = in_model(targets.texts[1, 0, 1], tiling, CANVAS)
     assert numbers.tolist() == [83, 517, 117, 533]
 
 
@@ -213,7 +214,15 @@ def test_a_place_in_a_tile_is_one_number_whatever_the_picture_is() -> None:
     for height in (800, 880, 960):  # all on a canvas of two tiles
         tiling = plan(480, height, config.tiling)
         box = np.array([48.0, 240.0, 96.0, 480.0])
-        assert in_model(box, tiling, 1000).tolist() == [100, 250, 200, 500]
+        assert in_model(box, tiling, CANVAS).tolist() == [100, 250, 200, 500]
+
+
+def test_a_place_in_a_tile_is_one_number_whatever_tiles_follow() -> None:
+    numbers = CoordinateConfig(format="tokens", frame="tiles", per_tile=250)
+    box = np.array([48.0, 240.0, 96.0, 480.0])
+    for size in ((480, 480), (480, 960), (960, 960), (480, 1920)):
+        tiling = plan(*size, PRESETS["nano-ui"].tiling)
+        assert in_model(box, tiling, numbers).tolist() == [25, 125, 50, 250]
 
 
 def test_a_box_over_the_edge_of_a_tile_ends_there_for_the_tile() -> None:
@@ -223,7 +232,7 @@ def test_a_box_over_the_edge_of_a_tile_ends_there_for_the_tile() -> None:
     local = in_tiles(targets.elements, tiling)
     assert local[0, 15, 5].tolist() == [0, 300, 480, 480]
     assert local[1, 2, 5].tolist() == [0, 0, 480, 120]
-    assert in_model(targets.elements[1, 2, 5], tiling, 1000)[1] == 312
+    assert in_model(targets.elements[1, 2, 5], tiling, CANVAS)[1] == 312
 
 
 def test_pointing_is_a_distribution_over_the_tokens() -> None:
