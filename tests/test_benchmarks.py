@@ -35,7 +35,7 @@ def benchmark_file(monkeypatch: pytest.MonkeyPatch) -> Loader:
 # --- held-out screens ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["kits", "crops", "layouts-ten-kits"])
+@pytest.mark.parametrize("name", ["kits", "crops", "layouts-ten-kits", "wide"])
 def test_the_tasks_of_a_held_out_screen_are_what_its_annotation_gives(
     name: str,
 ) -> None:
