@@ -1,9 +1,10 @@
 """Which public model a folder holds, and what becomes of it here: configuration, rules.
 
 What this file is: for every family one short function from the source's own JSON files
-to a `Recipe`; LLaVA's children have a file of their own (llava.py). What it is not: the
-tables of tensor names (encoders.py, connectors.py, decoders.py) or the writing
-(stream.py). Only JSON and the names and shapes of tensors are looked at.
+to a `Recipe`, of which most are in files of their own (idefics3.py, internvl.py,
+llava.py, mm15.py). What it is not: the tables of tensor names (encoders.py,
+connectors.py, decoders.py) or the writing (stream.py). Only JSON and the names and
+shapes of tensors are looked at.
 Nothing that a configuration names, such as `auto_map`, is ever imported or fetched.
 """
 
@@ -20,15 +21,15 @@ from mm15_mlx.config import (
     ModelConfig,
     TilingConfig,
     UserError,
-    VisionConfig,
 )
 from mm15_mlx.convert import connectors, encoders
 from mm15_mlx.convert.decoders import DECODERS, text_config
+from mm15_mlx.convert.idefics3 import idefics3
+from mm15_mlx.convert.internvl import internvl, internvl_chat
 from mm15_mlx.convert.llava import ferret_ui, llava, llava_original
 from mm15_mlx.convert.mm15 import FAMILY, mm15
 from mm15_mlx.convert.parts import OPEN_CLIP
 from mm15_mlx.convert.recipes import (
-    ALL_PICTURES,
     Json,
     Licence,
     Reader,
@@ -36,21 +37,30 @@ from mm15_mlx.convert.recipes import (
     Shapes,
     check,
     decoder_rules,
-    optional_json,
     pixels,
     tied,
 )
-from mm15_mlx.convert.rules import Rule
 from mm15_mlx.templates import TEMPLATES
-from mm15_mlx.tokenizer import TOKENIZER_JSON
 
-# What is asked for often, has another architecture, and runs elsewhere.
+# What is asked for often and has another architecture; mlx-vlm 0.7 runs all of these.
 _ELSEWHERE = {
     "qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL", "qwen3_vl": "Qwen3-VL",
-    "llava_qwen2": "FastVLM", "moondream1": "Moondream", "idefics2": "Idefics2",
-    "granite_docling": "Granite-Docling of 2026", "paligemma": "PaliGemma",
-    "mllama": "Llama 3.2 Vision", "gemma3": "Gemma 3", "aimv2": "AIMv2",
-    "openelm": "OpenELM", "pixtral": "Pixtral",
+    "qwen3_vl_moe": "Qwen3-VL with experts", "llava_qwen2": "FastVLM",
+    "llava_onevision": "LLaVA-OneVision", "moondream1": "Moondream",
+    "idefics2": "Idefics2", "paligemma": "PaliGemma", "mllama": "Llama 3.2 Vision",
+    "gemma3": "Gemma 3", "gemma3n": "Gemma 3n", "mistral3": "Mistral Small 3",
+    "florence2": "Florence-2", "openelm": "OpenELM", "pixtral": "Pixtral",
+}  # fmt: skip
+# Those that it does not run, and what does.
+_BY_OTHERS = {
+    "fast_vlm": ("FastVLM in transformers' layout", "transformers, or take Apple's own "
+                 "layout (model_type 'llava_qwen2') and run it with mlx-vlm"),
+    "llava_next_video": ("LLaVA-NeXT-Video", "transformers"),
+    "llava_qwen": ("LLaVA-NeXT or LLaVA-OneVision with Qwen in LLaVA's own layout",
+                   "its makers' own code, or take llava-hf's copy"),
+    "granite_docling": ("Granite-Docling of 2026", "transformers"),
+    "aimv2": ("AIMv2", "transformers"),
+    "ferret": ("Ferret", "its makers' own code, github.com/apple/ml-ferret"),
 }  # fmt: skip
 
 
@@ -76,15 +86,18 @@ def recognise(folder: Path, shapes: Shapes) -> Recipe:
             f"{folder / CONFIG} has model_type {kind!r}, not a family's name; give the "
             "folder as its makers published it"
         )
+    other = _BY_OTHERS.get(kind.lower())
     if kind in _ELSEWHERE:
+        other = (_ELSEWHERE[kind], "mlx-vlm")
+    if other:
         raise ConfigError(
-            f"{folder} holds {_ELSEWHERE[kind]} (model_type {kind!r}), which is not of "
-            "MM1.5's architecture; run it with mlx-vlm"
+            f"{folder} holds {other[0]} (model_type {kind!r}), which is not of MM1.5's "
+            f"architecture; run it with {other[1]}"
         )
     if kind not in FAMILIES:
         raise ConfigError(
             f"{folder / CONFIG} has model_type {kind!r}; families that can be "
-            f"converted are {', '.join(sorted(FAMILIES))}"
+            f"converted are {', '.join(sorted(FAMILIES))}; mlx-vlm runs many others"
         )
     try:
         recipe = FAMILIES[kind](data, folder, shapes)
@@ -135,147 +148,6 @@ def _check_sizes(config: ModelConfig, tensors: int) -> None:
 # --- families ---------------------------------------------------------------------
 
 
-def idefics3(data: Json, folder: Path, shapes: Shapes) -> Recipe:
-    """Idefics3 and SmolVLM, with SmolVLM2, Agentic-GUI and ScreenVLM among them."""
-    kind = data["model_type"]
-    tower = {"model_type": "smolvlm_vision"} | dict(data.get("vision_config", {}))
-    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    vision = encoders.vision_config(tower, post_norm=True)
-    vision = pixels(folder, vision, half)
-    read = optional_json(folder / "preprocessor_config.json")
-    tile = read.get("max_image_size", {}).get("longest_edge", vision.image_size)
-    edge = read.get("size", {}).get("longest_edge", 4 * tile)
-    scale = data.get("scale_factor", 2)
-    side = tile // vision.patch_size // scale
-    text = text_config(data["text_config"], tied(shapes))
-    named = _added_tokens(folder)
-    if "<|start_of_role|>" in named:
-        template = _GRANITE
-    elif kind == "smolvlm" or text.vocab_size < 100_000:
-        template = TEMPLATES["smolvlm"]  # small models have the older model_type too
-    else:
-        template = TEMPLATES["idefics3"]
-    config = ModelConfig(
-        vision_config=vision,
-        connector_config=ConnectorConfig(
-            type="pixel_shuffle", scale_factor=scale, mlp_depth=1, mlp_bias=False,
-            num_visual_tokens=side**2,
-        ),
-        text_config=text,
-        tiling=TilingConfig(
-            tile_size=tile, policy="longest_edge", longest_edge=edge,
-            resample="lanczos", max_split_images=ALL_PICTURES, n_min=1,
-        ),
-        prompt=template,
-        # Nothing tells what a model without such tokens was trained to write.
-        coordinates=_PLACES if "<loc_500>" in named else CoordinateConfig(),
-    )  # fmt: skip
-    rules = (
-        *encoders.clip(vision, r"(?:model\.)?vision_model\."),
-        *connectors.idefics3(),
-        *decoder_rules(
-            data["text_config"], config, r"(?:model\.)?text_model\.", "lm_head"
-        ),
-    )
-    return Recipe(kind, config, rules)
-
-
-# ScreenVLM and Granite-Docling: numbers of 0…500 that are tokens of their own.
-_PLACES = CoordinateConfig(
-    range=500,
-    box="<loc_{x1}><loc_{y1}><loc_{x2}><loc_{y2}>",
-    point="<loc_{x}><loc_{y}>",
-)
-# Granite's chat, as Granite-Docling's own template has it.
-_GRANITE = dataclasses.replace(
-    TEMPLATES["smolvlm"], bos="",
-    system_start="<|start_of_role|>system<|end_of_role|>",
-    system_end="<|end_of_text|>\n",
-    user_start="<|start_of_role|>user<|end_of_role|>", user_end="<|end_of_text|>\n",
-    assistant_start="<|start_of_role|>assistant<|end_of_role|>",
-    assistant_end="<|end_of_text|>\n", stop=("<|end_of_text|>",), gap="",
-)  # fmt: skip
-
-
-def _added_tokens(folder: Path) -> set[str]:
-    added = optional_json(folder / TOKENIZER_JSON).get("added_tokens")
-    return {str(t.get("content")) for t in added or () if isinstance(t, dict)}
-
-
-def internvl(data: Json, folder: Path, shapes: Shapes) -> Recipe:
-    """InternVL 2.5 to 3.5 as transformers has them; the encoder is InternViT-300M."""
-    check(data, "vision_feature_select_strategy", "default", "default")
-    vision = _internvl_vision(data, folder, data.get("vision_feature_layer", -1))
-    return _internvl(
-        data, shapes, vision, encoders.internvl(vision), connectors.internvl(),
-        (
-            r"(?:language_model\.model|model\.language_model)\.",
-            r"(?:language_model\.)?lm_head",
-        ),
-    )  # fmt: skip
-
-
-def internvl_chat(data: Json, folder: Path, shapes: Shapes) -> Recipe:
-    """InternVL 2 to 3.5 and OS-Atlas-4B as OpenGVLab publishes them."""
-    check(
-        data, "ps_version", "v1", "v2", "the other leaves rows and columns exchanged"
-    )  # fmt: skip
-    vision = _internvl_vision(data, folder, data.get("select_layer", -1))
-    return _internvl(
-        dict(data) | {"text_config": data["llm_config"]}, shapes, vision,
-        encoders.internvit(vision, r"vision_model\."),
-        connectors.internvl_original(),
-        (r"language_model\.model\.", r"language_model\.lm_head"),
-    )  # fmt: skip
-
-
-def _internvl_vision(data: Json, folder: Path, layer: int) -> VisionConfig:
-    vision = encoders.vision_config(data["vision_config"], feature_layer=layer)
-    return pixels(
-        folder, vision,
-        {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)},
-    )  # fmt: skip
-
-
-def _internvl(
-    data: Json,
-    shapes: Shapes,
-    vision: VisionConfig,
-    vision_rules: tuple[Rule, ...],
-    connector_rules: tuple[Rule, ...],
-    decoder: tuple[str, str],
-) -> Recipe:
-    scale = round(1 / data.get("downsample_ratio", 0.5))
-    side = vision.grid_size // scale
-    text = data["text_config"]
-    name = "phi3-chat" if text.get("model_type") == "phi3" else "internvl2_5"
-    name = data.get("template", name)
-    if name not in TEMPLATES:
-        names = ", ".join(n for n, t in TEMPLATES.items() if "<IMG" in t.image_token)
-        raise ConfigError(
-            f"template is {name!r}; conversations that are known are {names}"
-        )
-    template = TEMPLATES[name]
-    config = ModelConfig(
-        vision_config=vision,
-        connector_config=ConnectorConfig(
-            type="pixel_shuffle", scale_factor=scale, pre_norm=True,
-            num_visual_tokens=side**2,
-        ),
-        text_config=text_config(text, tied(shapes)),
-        tiling=TilingConfig(
-            tile_size=vision.image_size, policy="aspect", indicator="none",
-            n_min=data.get("min_dynamic_patch", 1),
-            n_max=data.get("max_dynamic_patch", 12),
-            max_split_images=ALL_PICTURES,
-        ),
-        prompt=template,
-        coordinates=CoordinateConfig(box="[[{x1}, {y1}, {x2}, {y2}]]"),
-    )  # fmt: skip
-    rules = (*vision_rules, *connector_rules, *decoder_rules(text, config, *decoder))
-    return Recipe(data["model_type"], config, rules)
-
-
 def honeybee(data: Json, folder: Path, shapes: Shapes) -> Recipe:
     """Honeybee with the C-Abstractor, of its first release or a later one."""
     projector = data.get("projector_config", data.get("visual_projector_config"))
@@ -284,7 +156,11 @@ def honeybee(data: Json, folder: Path, shapes: Shapes) -> Recipe:
             f"{folder / CONFIG} has neither projector_config nor "
             "visual_projector_config; take the folder that holds the weights, …/last"
         )
-    check(projector, "projector_type", None, "c-abs")
+    check(
+        projector, "projector_type", None, "c-abs",
+        "take a checkpoint named C-Abs, or run this one with Honeybee's own code, "
+        "github.com/kakaobrain/honeybee",
+    )  # fmt: skip
     check(projector, "pos_emb", True, True)
     check(projector, "prenorm", False, False)
     check(projector, "num_eos_tokens", 0, 0)

@@ -29,8 +29,11 @@ from mm15_mlx.convert.recipes import (
     Recipe,
     Shapes,
     check,
+    check_side,
     decoder_rules,
+    image_processor,
     pixels,
+    resampling,
     tied,
 )
 from mm15_mlx.convert.rules import Rule
@@ -57,12 +60,14 @@ def llava(data: Json, folder: Path, shapes: Shapes) -> Recipe:
     vision = encoders.vision_config(data["vision_config"], feature_layer=layer)
     vision = _clip_pixels(folder, vision)
     size = vision.image_size
+    read = image_processor(folder)
     if following:
-        sides = data.get("image_grid_pinpoints") or _PINPOINTS
-        grids = _grids(sides, size)
+        both = [f.get("image_grid_pinpoints") for f in (read, data)]
+        grids = _grids(both[0] or both[1] or _PINPOINTS, size)
         tiling = _tiles(size, grids, "spatial_unpad", "center")
     else:
         tiling = _padded(vision)
+    tiling = dataclasses.replace(tiling, resample=resampling(read, "bicubic"))
     config = ModelConfig(
         vision_config=vision,
         connector_config=ConnectorConfig(
@@ -177,6 +182,7 @@ def _tower(data: Json, folder: Path, shapes: Shapes) -> VisionConfig:
 
 
 def _clip_pixels(folder: Path, vision: VisionConfig) -> VisionConfig:
+    check_side(image_processor(folder), vision.image_size)
     clip = VisionConfig()
     return pixels(
         folder, vision, {"image_mean": clip.image_mean, "image_std": clip.image_std}
@@ -249,11 +255,27 @@ def _padded(vision: VisionConfig) -> TilingConfig:
 
 
 def _template(text: Json) -> PromptConfig:
-    if text["model_type"] == "mistral":
+    """The chat of LLaVA with a decoder, which no key names.
+
+    Its makers chose it by the decoder: Vicuna, Mistral, Nous-Hermes-2 on Yi (34B),
+    Llama 3 (8B), Qwen 1.5 (72B, 110B).
+    """
+    kind, size = text["model_type"], text.get("vocab_size", 32_000)
+    if kind == "mistral":
         return TEMPLATES["mistral_instruct"]
-    if text.get("vocab_size", 32000) > 100_000:
+    if kind == "qwen2":
+        return TEMPLATES["qwen_1_5"]
+    if kind == "llama" and size > 100_000:
         return TEMPLATES["llava_llama_3"]
-    return TEMPLATES["llava_v1"]
+    if kind == "llama" and 64_000 <= size < 65_000:
+        return TEMPLATES["chatml_direct"]
+    if kind == "llama" and size < 33_000:
+        return TEMPLATES["llava_v1"]
+    raise ConfigError(
+        f"the decoder is {kind!r} with a vocabulary of {size}; LLaVA's chats that are "
+        "known are those with Vicuna (32000), Yi (64000), Llama 3 (128256), Mistral "
+        "and Qwen2: run this one with mlx-vlm"
+    )
 
 
 def _fractions(tiling: TilingConfig) -> CoordinateConfig:

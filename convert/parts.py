@@ -20,6 +20,7 @@ from mm15_mlx.convert import encoders
 from mm15_mlx.convert.decoders import DECODERS, HEAD, PREFIX, text_config
 from mm15_mlx.convert.gguf import Gguf, open_gguf
 from mm15_mlx.convert.gguf_decoders import gguf_config, gguf_rules
+from mm15_mlx.convert.recipes import image_processor
 from mm15_mlx.convert.rules import Rule
 from mm15_mlx.convert.sources import Source, open_source
 from mm15_mlx.load import find_source
@@ -86,11 +87,10 @@ def _transformers(folder: Path) -> tuple[VisionConfig, tuple[Rule, ...]]:
             "are CLIP (of transformers, open_clip or timm) and SigLIP"
         )
     vision = encoders.vision_config(data)
-    usual: Mapping[str, Any] = {}
+    usual: dict[str, Any] = {}
     if kind.startswith("siglip"):
         usual = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    read = folder / "preprocessor_config.json"
-    vision = _pixels(vision, usual | (read_json(read) if read.is_file() else {}), "")
+    vision = _pixels(vision, usual | image_processor(folder), "")
     return vision, (*encoders.clip(vision), *encoders.CONTRASTIVE_HEADS)
 
 

@@ -23,11 +23,11 @@ from mm15_mlx.generate import Beginning, Result, collect, decode, read_beginning
 from mm15_mlx.grounding import Box, Point
 from mm15_mlx.images import ImageLike, Picture, load_picture
 from mm15_mlx.load import find_model, load_processor
-from mm15_mlx.lora import load_adapters, read_tuning
+from mm15_mlx.lora import load_adapters
 from mm15_mlx.memory import NO_STORE, Store
 from mm15_mlx.mm15 import MM15
-from mm15_mlx.processor import Message, Prompt, Video
-from mm15_mlx.prompt import interleaved
+from mm15_mlx.processor import Message, Processor, Prompt, Video
+from mm15_mlx.prompt import Template, interleaved
 from mm15_mlx.video import Clip
 from mm15_mlx.weights import load_model
 
@@ -47,11 +47,9 @@ class Session:
         self.options = Options(**options)
         self.started = started
         self.folder = find_model(name)
-        self.processor = load_processor(self.folder)
+        self.processor = load_processor(self.folder, adapters)
         self.processor.memory.store = store
         self.adapters = adapters
-        if adapters:
-            read_tuning(adapters)
         self._model: MM15 | None = None
         self.load_s = 0.0
 
@@ -196,6 +194,7 @@ def ground(
     """
     if any(not q.strip() for q in queries):
         raise UserError("a --query is empty; say what to find")
+    prompt = session.processor.config.prompt
     results: list[Result] = []
     lines: list[str] = []
     boxes: list[Box] = []
@@ -203,7 +202,8 @@ def ground(
     for k, one in enumerate(pictures):
         part = {"type": "image", "image": one.picture, "split": one.split}
         for query in queries:
-            result = session.answer([_asked(_ask_for(query), [part])], [])
+            asked = worded(session.processor, prompt.ground, _named_as(query))
+            result = session.answer([{"role": "user", "content": [part, *asked]}], [])
             results.append(result)
             boxes += [_named(b, query, k) for b in result.boxes]
             points += [_named(p, query, k) for p in result.points]
@@ -232,11 +232,25 @@ def ground(
         save_drawing(target, whole.images[k], *mine)
 
 
-def _ask_for(query: str) -> str:
+def _named_as(query: str) -> str:
     """Quoted words are looked for as text, anything else by what it is called."""
-    if len(query) > 2 and query[0] == query[-1] == '"':
-        return ui.find_text_prompt(query[1:-1])
-    return ui.find_prompt(query)
+    quoted = len(query) > 2 and query[0] == query[-1] == '"'
+    return f"text {query}" if quoted else query
+
+
+def worded(processor: Processor, wording: str, words: str = "") -> list[dict[str, Any]]:
+    """A question in the model's own wording, with `words` in its place for them.
+
+    Parts of a message. Names of special tokens stand for those tokens in the wording,
+    never in the words; where it names none it is one text, tokenised as a whole.
+    """
+    before, place, after = wording.partition("{query}")
+    named = any(isinstance(p, int) for p in processor.tokenizer.split(wording))
+    texts: list[str | Template] = [before + words * bool(place) + after]
+    if named:
+        own = Template(before), Template(after)
+        texts = [own[0], words, own[1]] if place else [own[0]]
+    return [{"type": "text", "text": text} for text in texts]
 
 
 def _named(region: Any, label: str, image: int) -> Any:
@@ -255,7 +269,9 @@ def widgets(
     scale: float | None,
 ) -> None:
     """Every UI element the model lists."""
-    result = session.answer(ui.WIDGETS_PROMPT, [image])
+    asked = worded(session.processor, session.processor.config.prompt.widgets)
+    shown = {"type": "image", "image": image}
+    result = session.answer([{"role": "user", "content": [shown, *asked]}], [])
     picture = result.images[0].picture
     coordinates = session.coordinates
     elements = ui.parse_elements(result.text, picture.size, coordinates)

@@ -280,8 +280,11 @@ class ModelConfig:
         return _read(cls, data, "config.json")
 
 
-# The last two are younger than folders in use: there the default holds.
-_OPTIONAL = {"quantization", "provenance", "split_last", "video_frames"}
+# All but the first two are younger than folders in use: there the default holds.
+_OPTIONAL = {
+    "quantization", "provenance", "split_last", "video_frames", "per_tile", "ground",
+    "widgets",
+}  # fmt: skip
 _SCALARS = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}
 
 

@@ -358,4 +358,5 @@ def _last_words(messages: Sequence[dict[str, Any]]) -> str:
     content = messages[-1]["content"]
     if isinstance(content, str):
         return content
-    return " ".join(p["text"] for p in content if p["type"] == "text")
+    texts = [p["text"] for p in content if p["type"] == "text"]
+    return " ".join(t for t in texts if isinstance(t, str))

@@ -6,8 +6,8 @@ in the grammar of their own that `CoordinateConfig` describes.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
@@ -170,6 +170,8 @@ def _pattern(grammar: CoordinateConfig) -> re.Pattern[str]:
                 literals[i] = rf"\s*(?:{part}\s*=\s*)?(?P<{part}>{number})\s*"
             else:
                 literals[i] = r"\s*".join(map(re.escape, part.split()))
+        if literals[0] == r"\(":  # OS-Atlas-4B's evaluation reads [[x,y]]
+            literals[0], literals[-1] = r"(?:\(|\[\[)", r"(?:\)|\]\])"
         kinds.append("".join(literals))
     return re.compile("|".join(kinds))
 
@@ -202,34 +204,64 @@ def parse_answer(
     """
     boxes: list[Box] = []
     points: list[Point] = []
-    if not sizes:
-        return boxes, points
-    grammar = _grammar(coordinates)
-    size = sizes[image]
-    end = 0
-    for match in _pattern(grammar).finditer(text):
-        name = _label(text[end : match.start()], text[match.end() :]) or label
-        end = match.end()
-        found = {k: float(v) for k, v in match.groupdict().items() if v is not None}
-        values = _in_picture(found, size, grammar)
-        if len(values) == 2:
-            px = to_pixels(values, size, grammar.range)
-            points.append(Point(name, image, px, _thousand(values, grammar.range)))
-            continue
-        x1, y1, x2, y2 = values
-        values = [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
-        if values[0] < values[2] and values[1] < values[3]:
-            px = to_pixels(values, size, grammar.range)
-            boxes.append(Box(name, image, px, _thousand(values, grammar.range)))
+    for place in places(text, sizes, coordinates, image):
+        region = replace(place.region, label=_label(place) or label)
+        if isinstance(region, Box):
+            boxes.append(region)
+        else:
+            points.append(region)
     return boxes, points
 
 
-def _label(before: str, after: str) -> str:
-    tag = _TAG.search(before)
-    if tag and "<" in after:  # up to the closing tag, or the next element's
-        words = after[: after.index("<")].strip()
-        return f'{tag[1]} "{words}"' if words else tag[1]
-    return before.rsplit("\n", 1)[-1].strip(" \t:;,.-")
+@dataclass(frozen=True)
+class Place:
+    """A region without its label, where its text begins in the answer, and what stands
+    around that: since the region before, and up to the answer's end."""
+
+    region: Box | Point
+    start: int
+    before: str
+    after: str
+
+    @property
+    def tag(self) -> tuple[str, str] | None:
+        """Name and text of an element such as `<button>`, whose text ends with its own
+        tag's end or where the next element begins."""
+        tag = _TAG.search(self.before)
+        if not tag or "<" not in self.after:
+            return None
+        return tag[1], self.after[: self.after.index("<")].strip()
+
+
+def places(
+    text: str, sizes: Sequence[Size], coordinates: CoordinateConfig | int, image: int
+) -> Iterator[Place]:
+    """What `parse_answer` finds, in the answer's order."""
+    if not sizes:
+        return
+    grammar = _grammar(coordinates)
+    size, scale = sizes[image], grammar.range
+    end = 0
+    for match in _pattern(grammar).finditer(text):
+        around = text[end : match.start()], text[match.end() :]
+        end = match.end()
+        found = {k: float(v) for k, v in match.groupdict().items() if v is not None}
+        values = _in_picture(found, size, grammar)
+        kind: type[Box | Point] = Point
+        if len(values) == 4:
+            kind, (x1, y1, x2, y2) = Box, values
+            values = [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
+            if values[0] == values[2] or values[1] == values[3]:
+                continue
+        px, norm = to_pixels(values, size, scale), _thousand(values, scale)
+        yield Place(kind("", image, px, norm), match.start(), *around)
+
+
+def _label(place: Place) -> str:
+    if place.tag:
+        name, words = place.tag
+        return f'{name} "{words}"' if words else name
+    return place.before.rsplit("\n", 1)[-1].strip(" \t:;,.-")
 
 
 def _in_picture(

@@ -164,8 +164,13 @@ class PromptConfig:
     whole_text: str = ""
     # Of a video, if nobody says. MM1.5-Video: 24, each one view of num_visual_tokens.
     video_frames: int = 24
+    # What the verbs of these names ask, as the model was trained to be asked. MM1.5-UI
+    # is not published: as Ferret-UI has it, and our choice.
+    ground: str = "Where is the {query}?"
+    widgets: str = "List the UI elements of this screen."
 
     def __post_init__(self) -> None:
+        _check_fields("prompt.ground", self.ground, "query")
         _check_fields("prompt.tile_text", self.tile_text, "k i j", optional=True)
         _check_fields("prompt.overview_text", self.overview_text, "k", optional=True)
         if self.video_frames < 1:

@@ -28,6 +28,7 @@ from mm15_mlx.prompt import (
     ImageSlot,
     PromptEncoder,
     PromptError,
+    Template,
     Turn,
     interleaved,
 )
@@ -272,6 +273,9 @@ class Processor:
             if any(p["type"] != "text" for p in parts):
                 subject = index
             for part in parts:
+                if isinstance(part.get("text"), Template):
+                    content.append(part["text"])
+                    continue
                 if part["type"] == "text":
                     content += split_regions(part["text"], sizes, coordinates, subject)
                     continue
@@ -295,7 +299,7 @@ def content_parts(message: Message) -> list[dict[str, Any]]:
             raise PromptError(
                 f"{part!r} is not a content part: type must be text, image or video"
             )
-        if kind == "text" and not isinstance(part.get("text"), str):
+        if kind == "text" and not isinstance(part.get("text"), str | Template):
             raise PromptError(f"{part!r} is a text part without its text")
         if kind == "video" and "video" not in part:
             raise PromptError(f"{part!r} is a video part without its video: a path")

@@ -57,7 +57,7 @@ class Template:
     text: str
 
 
-Content = list[str | ImageSlot | Region]
+Content = list[str | Template | ImageSlot | Region]
 Piece = str | Special | Template | ImageSlot | Region
 
 

@@ -59,6 +59,8 @@ _CHATML = PromptConfig(
     stop=("<|im_end|>", "<|endoftext|>"), joined=True,
     image_token="<IMG_CONTEXT>", image_token_id=151667,
     image_start="<img>", image_end="</img>\n", tile_text="", overview_text="",
+    ground="Please provide the bounding box coordinate of the region this sentence "
+    "describes: <ref>{query}</ref>",
     system="你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作"
     "单位联合开发的多模态大语言模型。",
 )  # fmt: skip
@@ -87,6 +89,18 @@ TEMPLATES: dict[str, PromptConfig] = {
         image_end="\n",
     ),
     "llava_llama_3": dataclasses.replace(_LLAMA_3, system=_LLAVA_SYSTEM),
+    # LLaVA-NeXT with Yi 34B, which no line breaks follow, and with Qwen 1.5.
+    "chatml_direct": dataclasses.replace(
+        _LLAMA, bos="", system_start="<|im_start|>system\n", system_end="<|im_end|>",
+        user_start="<|im_start|>user\n", user_end="<|im_end|>",
+        assistant_start="<|im_start|>assistant\n", assistant_end="<|im_end|>",
+        stop=("<|im_end|>",), image_end="\n", system="Answer the questions.",
+    ),
+    "qwen_1_5": dataclasses.replace(
+        _CHATML, image_token="<image>", image_token_id=-1, image_start="",
+        image_end="\n", system="You are a helpful assistant.",
+        ground=PromptConfig.ground,
+    ),
     # Its template names the first token, and its tokenizer gives one more.
     "ferret_llama_3": dataclasses.replace(
         _LLAMA_3, bos="<|begin_of_text|>" * 2, system=_FERRET_SYSTEM,
@@ -112,8 +126,25 @@ TEMPLATES: dict[str, PromptConfig] = {
     "honeybee": dataclasses.replace(
         _LLAMA, user_start="\nHuman: ", assistant_start="\nAI: ", joined=False,
         image_end="\nHuman: ",
+        ground="Provide the bounding box coordinate of the region this sentence "
+        "describes. {query}",
         system="The following is a conversation between a curious human and AI "
         "assistant. The assistant gives helpful, detailed, and polite answers to the "
         "user's questions.",
     ),
 }  # fmt: skip
+
+# How children of these families are asked for a place, where their makers ask so.
+OS_ATLAS_GROUND = (
+    "In the screenshot of this web page, please give me the coordinates of the element "
+    'I want to click on according to my instructions(with point).\n"{query}"'
+)
+AGENTIC_GROUND = (  # of its first phase: the later one's needs a list of functions
+    "Using the screenshot, you will get an instruction and will need to output a click "
+    "that completes the instruction or targets the given element.\n\nJust write your "
+    "action as follows:\n\nAction: click(0.XXXX, 0.YYYY)\nWith 0.XXXX and 0.YYYY the "
+    "normalized coordinates of the click position on the screenshot, representing "
+    "relative horizontal (X-axis) and vertical (Y-axis) positions on the screen "
+    "respectively.\n\nNow write the click needed to complete the instruction:\n"
+    "Instruction: {query}\n"
+)

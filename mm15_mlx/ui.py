@@ -7,26 +7,26 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mm15_mlx.config import CoordinateConfig
-from mm15_mlx.grounding import Size, parse_answer
+from mm15_mlx.config import CoordinateConfig, PromptConfig
+from mm15_mlx.grounding import Box, Size, places
 
 ELEMENT_TYPES = (
     "button", "link", "text", "input", "checkbox", "radio", "switch", "select", "icon",
     "image", "tab", "slider", "menuitem",
 )  # fmt: skip
 
-WIDGETS_PROMPT = "List the UI elements of this screen."
+WIDGETS_PROMPT = PromptConfig.widgets
 READ_PROMPT = "Read the text of this screen."
 SUMMARY_PROMPT = "Provide a summary of this screenshot."
 
 
 def find_text_prompt(text: str) -> str:
-    return f'Where is the text "{text}"?'
+    return find_prompt(f'text "{text}"')
 
 
 def find_prompt(query: str) -> str:
     """Of an icon or a widget, by what a person would call it: `Wi-Fi switch`."""
-    return f"Where is the {query}?"
+    return PromptConfig.ground.format(query=query)
 
 
 def box_markup(box: Sequence[float]) -> str:
@@ -67,7 +67,7 @@ class Element:
     norm: tuple[int, int, int, int]
 
 
-_LINE = re.compile(r'^\s*(\w+)(?: "(.*)")?[\s:]*(\[[^\[\]]*\])\s*$')
+_HEAD = re.compile(r'\s*(\w+)(?: "(.*)")?[\s:]*')
 
 
 def element_line(kind: str, text: str) -> str:
@@ -78,12 +78,22 @@ def element_line(kind: str, text: str) -> str:
 def parse_elements(
     answer: str, size: Size, coordinates: CoordinateConfig | int
 ) -> list[Element]:
-    """The elements in a model's list; lines of another form are left out."""
+    """The elements in a model's list, in its own form of boxes: lines as `element_line`
+    writes them, or tags as ScreenVLM does, whose names are the types. What has another
+    form is left out."""
+    if isinstance(coordinates, CoordinateConfig) and coordinates.box.startswith("<"):
+        found = places(answer, [size], coordinates, 0)
+        return [
+            Element(*place.tag, place.region.px, place.region.norm)
+            for place in found
+            if place.tag and isinstance(place.region, Box)
+        ]
     elements = []
     for line in answer.splitlines():
-        match = _LINE.match(line)
-        if not match or match[1] not in ELEMENT_TYPES:
-            continue
-        boxes = parse_answer(match[3], [size], coordinates)[0]
-        elements += [Element(match[1], match[2] or "", b.px, b.norm) for b in boxes]
+        for place in list(places(line, [size], coordinates, 0))[-1:]:
+            match = _HEAD.fullmatch(line[: place.start])
+            known = match and match[1] in ELEMENT_TYPES and not place.after.strip()
+            if match and known and isinstance(place.region, Box):
+                px, norm = place.region.px, place.region.norm
+                elements.append(Element(match[1], match[2] or "", px, norm))
     return elements

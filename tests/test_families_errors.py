@@ -27,9 +27,11 @@ def recognised(folder: Path, config: Any, held: Shapes | None = None) -> Any:
         ("qwen2_vl", "Qwen2-VL"), ("qwen2_5_vl", "Qwen2.5-VL"),
         ("qwen3_vl", "Qwen3-VL"), ("llava_qwen2", "FastVLM"),
         ("moondream1", "Moondream"), ("idefics2", "Idefics2"),
-        ("granite_docling", "Granite-Docling of 2026"), ("paligemma", "PaliGemma"),
-        ("mllama", "Llama 3.2 Vision"), ("gemma3", "Gemma 3"), ("aimv2", "AIMv2"),
-        ("openelm", "OpenELM"), ("pixtral", "Pixtral"),
+        ("paligemma", "PaliGemma"), ("mllama", "Llama 3.2 Vision"),
+        ("gemma3", "Gemma 3"), ("openelm", "OpenELM"), ("pixtral", "Pixtral"),
+        ("qwen3_vl_moe", "Qwen3-VL with experts"), ("gemma3n", "Gemma 3n"),
+        ("llava_onevision", "LLaVA-OneVision"), ("mistral3", "Mistral Small 3"),
+        ("florence2", "Florence-2"),
     ],
 )  # fmt: skip
 def test_other_architectures_by_their_names(
@@ -38,6 +40,27 @@ def test_other_architectures_by_their_names(
     expected = rf"holds {name} \(model_type '{kind}'\), .*; run it with mlx-vlm"
     with pytest.raises(ConfigError, match=expected):
         recognised(tmp_path, {"model_type": kind})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "way"),
+    [
+        ("fast_vlm", "FastVLM in transformers' layout", "transformers, or take Apple'"),
+        ("llava_next_video", "LLaVA-NeXT-Video", "transformers"),
+        ("llava_qwen", "LLaVA-NeXT or LLaVA-OneVision with Qw", "its makers' own code"),
+        ("granite_docling", "Granite-Docling of 2026", "transformers"),
+        ("aimv2", "AIMv2", "transformers"),
+        ("ferret", "Ferret", "its makers' own code, github.com/apple/ml-ferret"),
+        ("FERRET", "Ferret", "its makers' own code, github.com/apple/ml-ferret"),
+    ],
+)  # fmt: skip
+def test_what_mlx_vlm_does_not_run_either(
+    kind: str, name: str, way: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        recognised(tmp_path, {"model_type": kind})
+    assert f"holds {name}" in str(caught.value) and f"{kind!r}" in str(caught.value)
+    assert f"; run it with {way}" in str(caught.value)
 
 
 def test_an_unknown_family_and_a_nameless_one(tmp_path: Path) -> None:
@@ -50,6 +73,7 @@ def test_an_unknown_family_and_a_nameless_one(tmp_path: Path) -> None:
         assert f"has model_type {kind!r}; families that" in str(caught.value)
         for name in ("ferret_gemma", "honeybee", "llava_mistral", "smolvlm"):
             assert name in str(caught.value)
+        assert str(caught.value).endswith("; mlx-vlm runs many others")
 
 
 CLIP = {"model_type": "clip_vision_model", "image_size": 336, "patch_size": 14}
@@ -128,7 +152,27 @@ SMOLVLM = {"model_type": "smolvlm", "text_config": {"model_type": "llama"}}
         ),
         (
             INTERNVL | {"llm_config": {"model_type": "internlm2"}},
-            "text_config.model_type is 'internlm2'; decoders that can be converted are",
+            "has the decoder InternLM2, .*; take a size of InternVL with Qwen or Phi-3,"
+            " or run this one with its makers' own, github.com/OpenGVLab/InternVL",
+        ),
+        *(
+            (
+                INTERNVL | {"vision_config": INTERNVL["vision_config"] | {key: value}},
+                f"vision_config.{key} is {value!r}: the encoder is InternViT-6B, .*; "
+                "take a size of InternVL with InternViT-300M, or run this one with mlx",
+            )
+            for key, value in (
+                ("use_qk_norm", True), ("qk_normalization", True),
+                ("norm_type", "rms_norm"),
+            )
+        ),
+        *(
+            (
+                LLAVA | {"text_config": {"model_type": kind, "vocab_size": size}},
+                f"the decoder is '{kind}' with a vocabulary of {size}; LLaVA's chats "
+                "that are known are .* run this one with mlx-vlm",
+            )
+            for kind, size in (("llama", 50_000), ("gemma", 256_000))
         ),
         ({"model_type": "mllm"}, "has neither projector_config nor visual_projector_"),
     ],
@@ -145,7 +189,8 @@ def test_settings_that_cannot_be_converted(
     [
         (
             {"visual_projector_config": OLD | {"projector_type": "d-abs"}}, {},
-            "projector_type is 'd-abs'; only 'c-abs' can be converted",
+            "projector_type is 'd-abs'; only 'c-abs' can be converted: take a "
+            "checkpoint named C-Abs, or run this one with Honeybee's own code, github",
         ),
         (
             {"visual_projector_config": OLD | {"pos_emb": False}}, {},
@@ -208,3 +253,37 @@ def test_pixels_of_four_channels(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     with pytest.raises(ConfigError, match="image_mean and image_std must be of three"):
         recognised(tmp_path, SMOLVLM)
+
+
+@pytest.mark.parametrize(
+    ("config", "file", "held", "message"),
+    [
+        (
+            SMOLVLM, "processor_config.json", {"image_processor": [7]},
+            r"processor_config.json: image_processor is \[7\]; it must be an object",
+        ),
+        (
+            SMOLVLM, "preprocessor_config.json", {"resample": 0},
+            r"resample is 0; pictures are scaled with 1 \(lanczos\), 2 \(bilinear\), 3",
+        ),
+        (
+            LLAVA, "preprocessor_config.json", {"crop_size": {"height": 224}},
+            r"crop_size is \{'height': 224\}; the vision tower sees 336 pixels, and",
+        ),
+        (
+            LLAVA, "preprocessor_config.json", {"size": 448},
+            "size is 448; the vision tower sees 336 pixels, and only views of that si",
+        ),
+        (
+            INTERNVL, "processor_config.json",
+            {"image_processor": {"size": {"height": 384, "width": 448}}},
+            r"size is \{.*\}; the vision tower sees 448 pixels, and only views of that",
+        ),
+    ],
+)  # fmt: skip
+def test_pictures_that_cannot_be_made(
+    config: dict[str, Any], file: str, held: Any, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / file).write_text(json.dumps(held))
+    with pytest.raises(ConfigError, match=message):
+        recognised(tmp_path, config)

@@ -286,6 +286,7 @@ def test_boxes_survive_a_grammar(
         ),
         ("agentic", "Action: click(0.2512, .5)", (251.2, 250)),
         ("os-atlas", "(250, 500)", (250, 250)),
+        ("os-atlas", "[[250,500]]", (250, 250)),
         ("llava", "[ 0.25 ,0.5 ]", (250, 250)),
         ("llava", "[0.251, 0.5]", (251, 250)),
         ("llava-square", "[0.25, 0.1]", (250, 0)),  # in the padding

@@ -52,6 +52,10 @@ def test_tilings_that_cannot_be(fields: dict[str, Any], message: str) -> None:
         ({"tile_text": "{i.real}"}, "it may name only"),
         ({"overview_text": "{i}"}, "prompt.overview_text is '{i}'; it may name only"),
         ({"stop": ()}, "prompt.stop is empty; name the token that ends an answer"),
+        (
+            {"ground": "Where is it?"},
+            r"prompt.ground is 'Where is it\?'; it must name once each of {query}",
+        ),
     ],
 )
 def test_prompts_that_cannot_be(fields: dict[str, Any], message: str) -> None:

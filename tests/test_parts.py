@@ -101,6 +101,16 @@ def same_weights(
     assert all(np.array_equal(np.array(got[n]), np.array(a)) for n, a in held.items())
 
 
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
+def test_pixels_of_a_clip(file: str, tmp_path: Path) -> None:
+    clip_folder(tmp_path)
+    held = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5] * 3}
+    nested = {"image_processor": held} if file.startswith("processor") else held
+    (tmp_path / file).write_text(json.dumps(nested))
+    vision, _ = open_encoder(str(tmp_path))
+    assert vision.image_mean == (0.1, 0.2, 0.3) and vision.image_std == (0.5,) * 3
+
+
 def test_encoders_that_cannot_be_taken(tmp_path: Path, ui_folder: Path) -> None:
     with pytest.raises(
         ConfigError, match="model_type 'mm15'; encoders that can be tak"

@@ -58,6 +58,12 @@ CHATS = {
     "llava_llama_3": f"<|begin_of_text|>{L3[0]}system{L3[1]}{LLAVA_3}<|eot_id|>"
     f"{L3[0]}user{L3[1]}<image>\nQ<|eot_id|>{L3[0]}assistant{L3[1]}A<|eot_id|>"
     f"{L3[0]}user{L3[1]}R<|eot_id|>{L3[0]}assistant{L3[1]}",
+    "chatml_direct": "<|im_start|>system\nAnswer the questions.<|im_end|>"
+    "<|im_start|>user\n<image>\nQ<|im_end|><|im_start|>assistant\nA<|im_end|>"
+    "<|im_start|>user\nR<|im_end|><|im_start|>assistant\n",
+    "qwen_1_5": "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    "<|im_start|>user\n<image>\nQ<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
+    "<|im_start|>user\nR<|im_end|>\n<|im_start|>assistant\n",
     "ferret_llama_3": f"<|begin_of_text|><|begin_of_text|>{L3[0]}system{L3[1]}{FERRET}"
     f"<|eot_id|>{L3[0]}user{L3[1]}<image>\nQ<|eot_id|>{L3[0]}assistant{L3[1]}A"
     f"<|eot_id|>{L3[0]}user{L3[1]}R<|eot_id|>{L3[0]}assistant{L3[1]}",

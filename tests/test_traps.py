@@ -105,8 +105,13 @@ TRAPS: dict[int, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     13: (
-        "preprocessor_config.json before defaults",
-        ("test_traps::test_the_preprocessor_has_the_last_word",),
+        "preprocessor_config.json, or processor_config.json, before defaults",
+        (
+            "test_traps::test_the_preprocessor_has_the_last_word",
+            "test_traps::test_the_processor_of_transformers_5_has_it_before_that",
+            "test_traps::test_what_else_the_preprocessor_says",
+            "test_parts::test_pixels_of_a_clip",
+        ),
     ),
     14: (
         "tensors that are no part of the model",
@@ -270,6 +275,65 @@ def test_the_preprocessor_has_the_last_word(tmp_path: Path) -> None:
     assert (after.tiling.longest_edge, after.tiling.tile_size) == (1152, 378)
     assert after.vision_config.image_mean == (0.4, 0.5, 0.6)
     assert after.vision_config.image_std == (0.5, 0.5, 0.5)
+
+
+def write(folder: Path, name: str, held: Any) -> None:
+    (folder / name).write_text(json.dumps(held))
+
+
+def test_the_processor_of_transformers_5_has_it_before_that(tmp_path: Path) -> None:
+    """It nests the image processor; other keys of the file are not the pictures'."""
+    older = {"size": {"longest_edge": 768}, "image_mean": [0.1] * 3}
+    write(tmp_path, "preprocessor_config.json", older)
+    write(tmp_path, "processor_config.json", {"image_seq_len": 81, "size": 7})
+    config = recipe(tmp_path, SMOLVLM).config
+    assert config.tiling.longest_edge == 768  # older processors say nothing of pictures
+    nested = {
+        "size": {"longest_edge": 1152}, "max_image_size": {"longest_edge": 378},
+        "image_std": [0.4, 0.5, 0.6], "resample": 3,
+    }  # fmt: skip
+    write(tmp_path, "processor_config.json", {"image_processor": nested})
+    config = recipe(tmp_path, SMOLVLM).config
+    tiling = config.tiling
+    assert (tiling.longest_edge, tiling.tile_size) == (1152, 378)
+    assert config.vision_config.image_mean == (0.5, 0.5, 0.5)
+    assert config.vision_config.image_std == (0.4, 0.5, 0.6)
+    assert tiling.resample == "bicubic" and tiling.max_split_images > 1
+    whole = nested | {"do_image_splitting": False}
+    write(tmp_path, "processor_config.json", {"image_processor": whole})
+    assert recipe(tmp_path, SMOLVLM).config.tiling.max_split_images == 0
+
+
+INTERNVL = {
+    "model_type": "internvl", "text_config": {"model_type": "qwen2"},
+    "vision_config": {"model_type": "internvl_vision", "image_size": [448, 448]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
+def test_what_else_the_preprocessor_says(file: str, tmp_path: Path) -> None:
+    assert recipe(tmp_path, INTERNVL).config.tiling.n_max == 12
+    held: dict[str, Any] = {
+        "min_patches": 2, "max_patches": 7, "resample": 2, "image_mean": [0.25] * 3,
+        "size": {"height": 448, "width": 448},
+    }  # fmt: skip
+    nested = file == "processor_config.json"
+    write(tmp_path, file, {"image_processor": held} if nested else held)
+    config = recipe(tmp_path, INTERNVL).config
+    tiling = config.tiling
+    assert (tiling.n_min, tiling.n_max, tiling.resample) == (2, 7, "bilinear")
+    assert config.vision_config.image_mean == (0.25, 0.25, 0.25)
+
+    held = {
+        "image_grid_pinpoints": [[672, 1008]], "resample": 1,
+        "size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336},
+    }  # fmt: skip
+    write(tmp_path, file, {"image_processor": held} if nested else held)
+    sides = {"image_grid_pinpoints": [[336, 672]]}
+    tiling = recipe(tmp_path, LLAVA_NEXT | sides).config.tiling
+    assert (tiling.pinpoints, tiling.resample) == (((2, 3),), "lanczos")
+    tiling = recipe(tmp_path, LLAVA_NEXT | {"model_type": "llava"}).config.tiling
+    assert (tiling.policy, tiling.resample) == ("pad_square", "lanczos")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 
 from mm15_mlx import ui
+from mm15_mlx.config import CoordinateConfig
 from mm15_mlx.grounding import split_regions
 from mm15_mlx.prompt import Region
 from mm15_mlx.ui import Element
@@ -44,6 +45,34 @@ def test_elements_are_read_back() -> None:
         Element("switch", "Wi-Fi", (100, 400, 300, 800), (100, 200, 300, 400)),
         Element("icon", "", (0, 0, 50, 100), (0, 0, 50, 50)),
         Element("text", 'Say "hi", [12, 5]', (1, 4, 3, 8), (1, 2, 3, 4)),
+    ]
+
+
+LOCS = "<loc_{x1}><loc_{y1}><loc_{x2}><loc_{y2}>"
+
+
+def test_elements_in_screenvlm_s_tags() -> None:
+    """Its own classes are the types; what has no box, such as the whole, is none."""
+    places = CoordinateConfig(range=500, box=LOCS, point="<loc_{x}><loc_{y}>")
+    answer = (
+        "<screentag><navbar><loc_0><loc_0><loc_500><loc_50><button><loc_10><loc_5>"
+        "<loc_60><loc_45>Sign in</button></navbar>\n<menu-item><loc_1><loc_2><loc_3>"
+        "<loc_4></menu-item><icon><loc_9><loc_9><loc_9><loc_9></icon>"
+        "<tab><loc_1><loc_2></tab>a<loc_1><loc_2><loc_3><loc_4></screentag>"
+    )
+    assert ui.parse_elements(answer, SIZE, places) == [
+        Element("navbar", "", (0, 0, 1000, 200), (0, 0, 1000, 100)),
+        Element("button", "Sign in", (20, 20, 120, 180), (20, 10, 120, 90)),
+        Element("menu-item", "", (2, 8, 6, 16), (2, 4, 6, 8)),
+    ]
+
+
+def test_elements_with_internvl_s_boxes() -> None:
+    places = CoordinateConfig(box="[[{x1}, {y1}, {x2}, {y2}]]")
+    answer = 'button "OK" [[100, 200, 300, 400]]\nicon[[0,0,50,50]]\ntab [1, 2, 3, 4]\n'
+    assert ui.parse_elements(answer, SIZE, places) == [
+        Element("button", "OK", (100, 400, 300, 800), (100, 200, 300, 400)),
+        Element("icon", "", (0, 0, 50, 100), (0, 0, 50, 50)),
     ]
 
 
