@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 from tables import field_table, main_table
 
@@ -31,6 +29,7 @@ from mm15_mlx.evaluate import (
     summary,
 )
 from mm15_mlx.images import load_picture
+from mm15_mlx.scores import Place, Said
 
 TASKS = ("find_text", "ocr")
 NAME = "RapidOCR + fuzzy matching"
@@ -115,13 +114,12 @@ def read(box: Sequence[float], lines: Sequence[Line]) -> str:
     return " ".join(part for part in found if part)
 
 
-def answer(row: Row, lines: Sequence[Line]) -> Any:
+def answer(row: Row, lines: Sequence[Line]) -> Said:
     """What the scoring reads of a result: a text and boxes."""
     if row["task"] == "ocr":
-        return SimpleNamespace(text=read(row["box"], lines), boxes=[])
+        return Said(read(row["box"], lines), ())
     box = find(row["text"], lines)
-    boxes = [SimpleNamespace(px=box)] if box else []
-    return SimpleNamespace(text="", boxes=boxes)
+    return Said("", (Place(tuple(box)),) if box else ())
 
 
 def rapid_ocr() -> Ocr:

@@ -1,9 +1,9 @@
 """Answers on disk: the lines of `eval --predictions`, and a run that was stopped.
 
-What this file is: one JSON object a line, the task with its `prediction`, `boxes` and
-`scores`. Until a run is whole its answers stand in a hidden file beside the target,
-whose first line says what they hang on, and `--resume` goes on from there. What it is
-not: the answering (evaluate.py).
+What this file is: one JSON object a line, the task with its `prediction`, `boxes`,
+`points` and `scores`. Until a run is whole its answers stand in a hidden file beside
+the target, whose first line says what they hang on, and `--resume` goes on from there.
+What it is not: the answering (evaluate.py).
 """
 
 import hashlib
@@ -35,6 +35,7 @@ HEADER = {
 }
 KEYS = ("id", "task", "prediction", "boxes", "scores")
 _OF_MODEL = (".json", ".safetensors", ".model")
+_CHUNK = 1 << 20
 _SAMPLES, _SAMPLE = 256, 1 << 16  # of a weight file too large to be read whole
 
 
@@ -43,8 +44,13 @@ _SAMPLES, _SAMPLE = 256, 1 << 16  # of a weight file too large to be read whole
 
 def prediction_row(p: Prediction) -> Row:
     """One line of `--predictions`: the task, the answer and its scores."""
-    boxes = [list(b.px) for b in p.result.boxes]
-    row = {**p.row, "prediction": p.result.text, "boxes": boxes, "scores": p.scores}
+    row = {
+        **p.row,
+        "prediction": p.result.text,
+        "boxes": [list(b.px) for b in p.result.boxes],
+        "points": [list(b.px) for b in p.result.points],
+        "scores": p.scores,
+    }
     if p.row["task"] == "widgets":
         row["listed"] = [asdict(element) for element in p.listed]
     return row
@@ -53,8 +59,9 @@ def prediction_row(p: Prediction) -> Row:
 def said(row: Row, line: Row, seconds: float = 0.0) -> Prediction:
     """The answer to `row` that a line of `--predictions` holds."""
     boxes = tuple(Place(tuple(box)) for box in line["boxes"])
+    points = tuple(Place(tuple(point)) for point in line.get("points", ()))
     listed = [Element(**element) for element in line.get("listed", ())]
-    result = Said(line["prediction"], boxes)
+    result = Said(line["prediction"], boxes, points)
     return Prediction(row, result, line["scores"], seconds, listed)
 
 
@@ -225,7 +232,9 @@ def _tasks_hash(rows: Sequence[Row], corpus: Sequence[Row]) -> str:
     references = [[r["task"], r["references"]] for r in corpus if "references" in r]
     digest.update(json.dumps(references).encode())
     for path in paths:
-        digest.update(Path(path).read_bytes())
+        with Path(path).open("rb") as file:
+            while chunk := file.read(_CHUNK):  # a video may be larger than memory
+                digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from mm15_mlx.dataset import Sample, Split, read_split
 from mm15_mlx.hub_rows import is_table
 from mm15_mlx.load import find_model, load_processor
-from mm15_mlx.training_rows import SPLITS, DataError, split_file
+from mm15_mlx.training_rows import SPLITS, DataError, VideoPart, split_file
 
 _BINS, _WIDTH = 8, 40
 
@@ -50,10 +50,12 @@ def _counts(split: Split) -> dict[str, Any]:
     lengths = sorted(len(s.ids) for s in split.samples)
     pictures = {p.key: p for s in split.samples for p in s.pictures}
     categories = Counter(s.category for s in split.samples)
+    videos = {s for r in split.rows for s in r.images if isinstance(s, VideoPart)}
     made: dict[str, Any] = {
         "rows": split.read,
         "bad": len(split.problems),
-        "pictures": len(pictures),
+        "pictures": len(pictures),  # frames of videos among them
+        "videos": len(videos),
         "learnt_tokens": sum(int(s.learnt.sum()) for s in split.samples),
         "picture_tokens": sum(p.tokens for s in split.samples for p in s.pictures),
         "categories": dict(sorted(categories.items())),
@@ -96,9 +98,11 @@ def repeated(splits: Sequence[Split]) -> list[str]:
 def report_lines(found: dict[str, Any]) -> list[str]:
     lines = []
     for name, s in found["splits"].items():
+        videos = f" (frames of {s['videos']} videos among them)" if s["videos"] else ""
         lines.append(
-            f"{name}: {s['rows']} rows, {s['bad']} bad, {s['pictures']} pictures, "
-            f"{s['learnt_tokens']} tokens to learn, {s['picture_tokens']} of pictures"
+            f"{name}: {s['rows']} rows, {s['bad']} bad, {s['pictures']} pictures"
+            f"{videos}, {s['learnt_tokens']} tokens to learn, "
+            f"{s['picture_tokens']} of pictures"
         )
         if len(s["categories"]) > 1:
             shown = ", ".join(f"{k} {n}" for k, n in s["categories"].items())

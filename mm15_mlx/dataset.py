@@ -6,7 +6,8 @@ order in which rows are trained on (mixture.py, batches.py), or a report for peo
 (datacheck.py).
 
 Places are pixels of the original picture. Only what the assistant says is learnt, and
-never a placeholder of a picture.
+never a placeholder of a picture. Pictures are split as they are where one asks: in a
+row of examples only the last ones, and frames of a video never.
 """
 
 import io
@@ -24,25 +25,63 @@ from mm15_mlx.hub_rows import is_table, table_rows
 from mm15_mlx.images import FORMATS, Picture, load_picture
 from mm15_mlx.processor import Processor, TiledPicture
 from mm15_mlx.prompt import Content, ImageSlot, Region, Turn
-from mm15_mlx.tiling import plan
-from mm15_mlx.training_rows import DataError, Row, Stored, read_rows, split_file
+from mm15_mlx.tiling import Tiling
+from mm15_mlx.training_rows import (
+    DataError,
+    Row,
+    Source,
+    Stored,
+    VideoPart,
+    read_rows,
+    split_file,
+)
+from mm15_mlx.video import Clip, frame_at
 
 _OPEN = re.compile(r"<(?:box|point)(?:\s+image=\d+)?>")
 _MARK = re.compile(r"<(box|point)(?:\s+image=(\d+))?>([^<]*)</\1>")
 _SLACK = 1.0  # pixels beyond the edge that rounding may have made
 
 
+class Videos:
+    """Opens videos, and keeps the last one: its frames are wanted one after another."""
+
+    def __init__(self) -> None:
+        self._last: tuple[VideoPart, Clip] | None = None
+
+    def open(self, part: VideoPart, processor: Processor) -> Clip:
+        """Raises UserError."""
+        if self._last is None or self._last[0] != part:
+            wanted = part.frames, part.start, part.end
+            self._last = part, processor.open_video(part.path, *wanted)
+        return self._last[1]
+
+
+@dataclass(frozen=True)
+class FrameOf:
+    """Frame `number`, from 0, of a row's video."""
+
+    part: VideoPart
+    number: int
+    videos: Videos = field(compare=False, repr=False)
+
+
 @dataclass(frozen=True)
 class PictureRef:
     """A picture of a row, to be opened again when its visual tokens are needed."""
 
-    path: str | Stored
+    source: str | Stored | FrameOf
     key: str  # hash of pixels and tiling: see TiledPicture.key
     tokens: int
     of: int  # how many pictures the row has: few are split into tiles
+    split: bool | None  # whatever their number is; see Processor.plan_picture
 
     def open(self, processor: Processor) -> TiledPicture:
-        return _tiled(self.path, self.of, processor)
+        if isinstance(self.source, FrameOf):
+            clip = self.source.videos.open(self.source.part, processor)
+            picture = clip.frames[self.source.number]
+        else:
+            picture = opened(self.source)
+        return tiled(picture, self.of, self.split, processor)
 
 
 @dataclass(frozen=True)
@@ -73,10 +112,17 @@ class Split:
         return len(self.samples) + len(self.problems)
 
 
-def turns(row: Row, sizes: Sequence[Size], processor: Processor) -> list[Turn]:
+def turns(
+    row: Row, shown_at: Sequence[Sequence[Size]], processor: Processor
+) -> list[Turn]:
     """The row's turns; markup without a number is about the first picture of its own
-    message, or of the last one before it that has any. Raises UserError."""
+    message, or of the last one before it that has any. Raises UserError.
+
+    shown_at: the sizes at each of the row's places: of a picture, or of all frames.
+    """
     coordinates = processor.config.coordinates
+    sizes = [size for place in shown_at for size in place]
+    places = iter(shown_at)
     made: list[Turn] = []
     shown = subject = 0
     for role, parts in row.messages:
@@ -85,8 +131,9 @@ def turns(row: Row, sizes: Sequence[Size], processor: Processor) -> list[Turn]:
         content: Content = []
         for part in parts:
             if part is None:
-                content.append(ImageSlot(shown))
-                shown += 1
+                end = shown + len(next(places))
+                content += [ImageSlot(k) for k in range(shown, end)]
+                shown = end
                 continue
             check_marks(part, sizes, subject)
             content += split_regions(part, sizes, coordinates, subject)
@@ -131,7 +178,11 @@ def marked(text: str, subject: int) -> Iterator[tuple[str, int, list[float]]]:
 
 
 def encode(
-    row: Row, pictures: Sequence[TiledPicture], processor: Processor, limit: int
+    row: Row,
+    shown_at: Sequence[Sequence[TiledPicture]],
+    refs: Sequence[PictureRef],
+    processor: Processor,
+    limit: int,
 ) -> Sample:
     """Ids of the whole conversation, and which of them the assistant said.
 
@@ -139,8 +190,10 @@ def encode(
     follows it, to the token that ends it, is learnt. Raises UserError.
     """
     encoder = processor.encoder
+    pictures = [p for place in shown_at for p in place]
     tilings = [p.tiling for p in pictures]
-    spoken = turns(row, [p.picture.size for p in pictures], processor)
+    sizes = [[p.picture.size for p in place] for place in shown_at]
+    spoken = turns(row, sizes, processor)
     ids = encoder.encode(spoken, tilings)
     if len(ids) > limit:
         visual = sum(p.tokens for p in pictures)
@@ -158,11 +211,7 @@ def encode(
             stops = [i for i in range(start, end) if ids[i] in encoder.stop_ids]
             learnt[start : stops[0] + 1 if stops else end] = True
         shown += sum(isinstance(p, ImageSlot) for p in turn.content)
-    refs = tuple(
-        PictureRef(path, p.key, p.tokens, len(pictures))
-        for path, p in zip(row.images, pictures, strict=True)
-    )
-    return Sample(row.where, np.array(ids, np.int32), learnt, refs, row.category)
+    return Sample(row.where, np.array(ids, np.int32), learnt, tuple(refs), row.category)
 
 
 def _same(a: list[int], b: list[int]) -> int:
@@ -173,8 +222,11 @@ def _same(a: list[int], b: list[int]) -> int:
     return min(len(a), len(b))
 
 
-def opened(source: str | Stored) -> Picture:
-    """A picture of a row; raises UserError where it cannot be read."""
+def opened(source: Source) -> Picture:
+    """A picture of a row, or how its video begins; raises UserError where it cannot be
+    read."""
+    if isinstance(source, VideoPart):
+        return frame_at(source.path, source.start or 0.0).frames[0]
     if isinstance(source, str):
         return load_picture(source)
     data = source.read()
@@ -185,10 +237,29 @@ def opened(source: str | Stored) -> Picture:
     return load_picture(image)
 
 
-def _tiled(path: str | Stored, of: int, processor: Processor) -> TiledPicture:
-    picture = opened(path)
-    tiling = plan(*picture.size, processor.config.tiling, of)
+def tiled(
+    picture: Picture, of: int, split: bool | None, processor: Processor
+) -> TiledPicture:
+    tiling = processor.plan_picture(picture, of, split)
     return TiledPicture(picture, tiling, processor.config)
+
+
+def splits(row: Row, last: int) -> list[bool | None]:
+    """For each of the row's places, whether it is split whatever there is beside it:
+    frames never; in a row of examples, which has pictures in several messages, the
+    last `last` pictures, as `shots.framed` has it. None: as their number says.
+    """
+    videos = [isinstance(source, VideoPart) for source in row.images]
+    where = [k for k, (_, parts) in enumerate(row.messages) for p in parts if p is None]
+    messages = {k for k, video in zip(where, videos, strict=True) if not video}
+    if len(messages) < 2:
+        return [False if video else None for video in videos]
+    left = videos.count(False) - last  # overviews alone
+    made: list[bool | None] = []
+    for video in videos:
+        made.append(not video and left <= 0)
+        left -= not video
+    return made
 
 
 def read_split(
@@ -230,19 +301,12 @@ def _add(
 ) -> None:
     split.problems += problems
     context = processor.config.text_config.max_position_embeddings
-    tiled: dict[str | Stored, TiledPicture] = {}
+    opener = _Opener(processor)
     for row in rows:
         try:
-            needed = dict.fromkeys(row.images)
-            of = len(row.images)
-            tiled = {
-                p: tiled[p]
-                if p in tiled and same_tiling(tiled[p], of, processor)
-                else _tiled(p, of, processor)
-                for p in needed
-            }
-            pictures = [tiled[p] for p in row.images]
-            sample = encode(row, pictures, processor, min(limit or context, context))
+            shown_at, refs = opener.open(row)
+            most = min(limit or context, context)
+            sample = encode(row, shown_at, refs, processor, most)
         except UserError as e:
             split.problems.append(f"{row.where}: {e}")
             continue
@@ -250,6 +314,38 @@ def _add(
         split.samples.append(sample)
 
 
-def same_tiling(picture: TiledPicture, of: int, processor: Processor) -> bool:
-    """Whether a picture is cut the same way where it is one of `of`."""
-    return picture.tiling == plan(*picture.picture.size, processor.config.tiling, of)
+class _Opener:
+    """Opens the pictures of row after row; those of the last one are remembered."""
+
+    def __init__(self, processor: Processor) -> None:
+        self._processor = processor
+        self._videos = Videos()
+        self._pictures: dict[Source, list[Picture]] = {}
+        self._tiled: dict[tuple[Source, int, Tiling], TiledPicture] = {}
+
+    def open(self, row: Row) -> tuple[list[list[TiledPicture]], list[PictureRef]]:
+        """What is shown at each of the row's places, and how to open it again. Raises
+        UserError."""
+        before = self._pictures
+        self._pictures = {s: before.get(s) or self._read(s) for s in row.images}
+        of = sum(len(self._pictures[source]) for source in row.images)
+        known, self._tiled = self._tiled, {}
+        shown_at: list[list[TiledPicture]] = []
+        refs: list[PictureRef] = []
+        last = self._processor.config.tiling.split_last
+        for source, split in zip(row.images, splits(row, last), strict=True):
+            shown_at.append([])
+            for k, picture in enumerate(self._pictures[source]):
+                one = tiled(picture, of, split, self._processor)
+                name = source, k, one.tiling
+                one = self._tiled.setdefault(name, known.get(name, one))  # hashed once
+                shown_at[-1].append(one)
+                video = isinstance(source, VideoPart)
+                place = FrameOf(source, k, self._videos) if video else source
+                refs.append(PictureRef(place, one.key, one.tokens, of, split))
+        return shown_at, refs
+
+    def _read(self, source: Source) -> list[Picture]:
+        if isinstance(source, VideoPart):
+            return self._videos.open(source, self._processor).frames
+        return [opened(source)]

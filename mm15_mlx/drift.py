@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mm15_mlx import ui
-from mm15_mlx.evaluate import Prediction, question, shown
+from mm15_mlx.evaluate import Prediction, message, opened
 from mm15_mlx.generate import generate
 from mm15_mlx.images import ImageLike, load_picture
 from mm15_mlx.mm15 import MM15
@@ -115,7 +115,7 @@ def task_rows(processor: Processor, done: Sequence[Prediction]) -> list[Row]:
     done = done[:: -(-len(done) // ANSWERS)]
     return [
         Row(
-            processor.prepare(question(p.row), shown(p.row, processor)),
+            processor.prepare([message(p.row, *opened(p.row, processor))]),
             p.result.tokens[:ANSWER_TOKENS],
         )
         for p in done

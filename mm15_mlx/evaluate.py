@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from mm15_mlx.load import find_model, load
 from mm15_mlx.memory import NO_STORE, Store
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.outputs import left_text, output_file, progress_bar
-from mm15_mlx.processor import Processor, with_pictures
+from mm15_mlx.processor import Message, Processor
+from mm15_mlx.prompt import interleaved
 from mm15_mlx.scores import (
     Scores,
     centre_in,
@@ -59,13 +60,14 @@ from mm15_mlx.tasks import (
     question,
     read_tasks,
 )
+from mm15_mlx.video import Clip
 from mm15_mlx.vqa import folded
 
 __all__ = [  # the parts that programs need, under one name
     "FIELDS", "MAX_TOKENS", "Prediction", "Row", "Scores", "centre_in",
     "edit_similarity", "element_types", "elements_of", "f1", "folded", "grey", "iou",
-    "matched", "prediction_row", "predictions", "question", "read_tasks", "run",
-    "score", "shown", "summary", "table", "task_means",
+    "matched", "message", "opened", "prediction_row", "predictions", "question",
+    "read_tasks", "run", "score", "summary", "table", "task_means",
 ]  # fmt: skip
 LINE_EVERY = 50  # tasks, where the progress is lines
 
@@ -94,11 +96,24 @@ def grey(source: ImageLike) -> Image.Image:
     return Image.new("RGB", load_picture(source).size, (128, 128, 128))
 
 
-def shown(row: Row, processor: Processor) -> list[Picture]:
-    """The pictures of a row, or the frames of its video."""
+def opened(row: Row, processor: Processor) -> tuple[list[Picture], list[Clip]]:
+    """The pictures of a row, or its video."""
     if "video" in row:
-        return processor.open_video(row["video"]).frames
-    return [load_picture(path) for path in pictures(row)]
+        return [], [processor.open_video(row["video"])]
+    return [load_picture(path) for path in pictures(row)], []
+
+
+def message(row: Row, images: Sequence[ImageLike], clips: Sequence[Clip]) -> Message:
+    """The question of a row about what `opened` gives: a video's frames are never
+    split, however few they are. Raises UserError."""
+    asked = question(row)
+    if not asked.strip():
+        raise UserError(f"the question of {row['id']} is empty; ask something")
+    return {"role": "user", "content": interleaved(asked, images, clips)}
+
+
+def _blind(images: list[Picture]) -> list[Picture]:
+    return [load_picture(grey(image)) for image in images]
 
 
 def predictions(
@@ -120,26 +135,26 @@ def predictions(
     ciders = corpora(corpus or rows)
     begun: dict[int, Beginning] = {}  # by how many of the shots' pictures are split
     for mine in ordered(rows):
-        images: list[ImageLike] = [
-            grey(p) if blind else p for p in shown(mine[0], processor)
-        ]
-        questions = [Question(question(r), MAX_TOKENS[r["task"]]) for r in mine]
+        images, clips = opened(mine[0], processor)
+        if blind:
+            images = _blind(images)
+            clips = [replace(clip, frames=_blind(clip.frames)) for clip in clips]
+        asked = [message(r, images, clips) for r in mine]
         begin = time.perf_counter()
         before = None
         if shots:
             last = processor.config.tiling.split_last
-            asked = [with_pictures(question(r), images)[-1] for r in mine]
-            framings = [framed(shots, None, message, last) for message in asked]
-            first, images = framings[0][0], []
+            framings = [framed(shots, None, own, last) for own in asked]
+            first, asked = framings[0][0], [own for _, own in framings]
             split = pictures_split(first)
             if split not in begun:
                 begun[split] = read_beginning(model, processor, first, options)
             before = begun[split]
-            questions = [
-                Question([message], q.max_tokens)
-                for (_, message), q in zip(framings, questions, strict=True)
-            ]
-        results = answer_together(model, processor, questions, images, options, before)
+        questions = [
+            Question([own], MAX_TOKENS[r["task"]])
+            for own, r in zip(asked, mine, strict=True)
+        ]
+        results = answer_together(model, processor, questions, [], options, before)
         seconds = (time.perf_counter() - begin) / len(mine)
         for row, result in zip(mine, results, strict=True):
             listed = elements_of(result, processor) if row["task"] == "widgets" else []
@@ -161,7 +176,7 @@ def tasks_of(data: Path, format: str | None, split: str | None) -> list[Row]:
 def elements_of(result: Result, processor: Processor) -> list[ui.Element]:
     """What a `widgets` answer lists, read as the verb `widgets` reads it."""
     size, scale = result.images[0].picture.size, processor.config.coordinates
-    return ui.parse_elements(result.text, size, scale.range)
+    return ui.parse_elements(result.text, size, scale)
 
 
 def run(
@@ -210,10 +225,10 @@ def run(
     found = summary(name, done, wanted.by)
     if others is not None:
         found["against"] = compare.differences(done, others)
+    _print(found, wanted)  # first: whatever is wrong with a page costs no numbers
     if wanted.html:
         parts = sliced(done, wanted.by[0]) if wanted.by else {"": done}
         report.write(wanted.html, found, parts, wanted.failures)
-    _print(found, wanted)
 
 
 def _answered(

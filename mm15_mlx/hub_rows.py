@@ -74,6 +74,11 @@ def table_rows(source: Path, name: str) -> tuple[list[Row], list[str]]:
             f"{source} has the columns {', '.join(sorted(columns))}; rows need "
             "messages or conversations"
         )
+    if "video" in columns:
+        raise DataError(
+            f"{source} has a column video, which is not read from tables; write such "
+            "rows as JSONL"
+        )
     column = next((c for c in ("images", "image") if c in columns), None)
     plain = table.select_columns([c for c in _COLUMNS if c in columns])
     rows: list[Row] = []

@@ -19,7 +19,7 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
-from mm15_mlx.config import ModelConfig
+from mm15_mlx.config import ModelConfig, TilingConfig
 from mm15_mlx.grounding import split_regions
 from mm15_mlx.images import ImageLike, Picture, load_picture
 from mm15_mlx.memory import Memory
@@ -34,10 +34,23 @@ from mm15_mlx.prompt import (
 )
 from mm15_mlx.tiling import NEWLINE, Tiling, cut, plan
 from mm15_mlx.tokenizer import Tokenizer
-from mm15_mlx.video import Clip, read_clip
+from mm15_mlx.video import Clip, Frame, read_clip
 
 Message = dict[str, Any]
 Prompt = str | Sequence[Message]
+
+
+@dataclass(frozen=True)
+class OneView:
+    """A picture that is not split → its only view, uint8 (S, S, 3)."""
+
+    config: TilingConfig
+
+    def tiling(self, size: tuple[int, int]) -> Tiling:
+        return plan(*size, self.config, self.config.max_split_images + 1)
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        return cut(image, self.tiling(image.size), self.config)[0]
 
 
 @dataclass(frozen=True)
@@ -51,15 +64,29 @@ class TiledPicture:
 
     @property
     def views(self) -> np.ndarray:
-        """uint8 (V, S, S, 3), cut anew."""
+        """uint8 (V, S, S, 3), cut anew, or what is kept of a frame."""
+        kept = self._kept
+        if kept is not None:
+            return kept[None]
         return cut(self.picture.image, self.tiling, self.config.tiling)
+
+    @property
+    def _kept(self) -> np.ndarray | None:
+        """The view of a frame, where that is all that is seen of it."""
+        maker = OneView(self.config.tiling)
+        frame = self.picture
+        if not isinstance(frame, Frame) or frame.maker != maker:
+            return None
+        return frame.view if self.tiling == maker.tiling(frame.size) else None
 
     @cached_property
     def key(self) -> str:
         """A hash of the pixels and of the tiling: same key, same visual tokens."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr((self.picture.size, self.tiling.indices)).encode())
-        digest.update(self.picture.image.tobytes())
+        kept = self._kept
+        pixels = self.picture.image.tobytes() if kept is None else kept.tobytes()
+        digest.update(pixels)
         return digest.hexdigest()
 
     @cached_property
@@ -214,7 +241,8 @@ class Processor:
         end: float | None = None,
     ) -> Clip:
         """`frames` of a video, or as many as the model's configuration says, from
-        between `start` and `end`, in seconds. A Clip stays what it is. Raises
+        between `start` and `end`, in seconds. A Clip stays what it is. What the model
+        sees of a frame is all that is kept in memory: see `video.Frame`. Raises
         UserError; for more frames than the context holds, before anything is read.
         """
         if isinstance(source, Clip):
@@ -231,7 +259,7 @@ class Processor:
                 f"the model's context is {limit}: ask for fewer, at most {most} "
                 "(--frames)"
             )
-        return read_clip(source, wanted, start, end)
+        return read_clip(source, wanted, start, end, OneView(self.config.tiling))
 
     def _check_length(self, prepared: Prepared) -> None:
         length = len(prepared.ids)

@@ -23,9 +23,13 @@ from mm15_mlx.images import load_picture
 from mm15_mlx.outputs import write_lines
 from mm15_mlx.summaries import COUNTS, Prediction, by_task
 from mm15_mlx.tasks import Row, pictures, question
+from mm15_mlx.video import read_clip
 
 WIDTH = 320  # pixels of a picture
 TALLEST = 720
+GAP = 4  # between pictures of a row
+ABREAST = 3
+BACK = "#80868b"  # behind them; seen in light and in dark
 QUALITY = 60
 LONGEST = 400  # characters of an answer that are shown
 
@@ -173,15 +177,12 @@ def _failures(parts: Mapping[str, Sequence[Prediction]], limit: int) -> Iterator
 
 
 def figure(row: Row) -> str:
-    """One failure: its picture, what was asked, expected and answered."""
-    paths = pictures(row)
-    image = draw_crop(row, load_picture(paths[0]).image, WIDTH)
-    image.thumbnail((WIDTH, TALLEST))
+    """One failure: its pictures, what was asked, expected and answered."""
+    image, more = _sheet(row)
     asked, truth, said = (
         _short(t) for t in (question(row), expected(row), answered(row))
     )
     scores = ", ".join(f"{k} {v:.2f}" for k, v in row["scores"].items())
-    more = f" (the first of {len(paths)} pictures)" if len(paths) > 1 else ""
     alt = escape(f"{row['id']}{more}: expected {truth}, answered {said}")
     return (
         f'<figure><img src="{_data_url(image)}" alt="{alt}" '
@@ -192,6 +193,45 @@ def figure(row: Row) -> str:
         f'<span class="faint">{escape(str(row["id"]) + more)}, {escape(scores)}</span>'
         "</figcaption></figure>"
     )
+
+
+def _sheet(row: Row) -> tuple[Image.Image, str]:
+    """What a row shows, `WIDTH` pixels wide at most, and a note on what that is: its
+    pictures side by side, or the middle frame of its video. Boxes are of the first."""
+    if "video" in row:
+        frame = read_clip(row["video"], 1).frames[0].image
+        return _fitted(draw_crop(row, frame, WIDTH), WIDTH), " (a video's middle frame)"
+    paths = pictures(row)
+    across = min(len(paths), ABREAST)
+    width = (WIDTH - (across - 1) * GAP) // across
+    first = draw_crop(row, load_picture(paths[0]).image, width)
+    if len(paths) == 1:
+        return _fitted(first, width), ""
+    cells = [first, *(load_picture(path).image for path in paths[1:])]
+    sheet = _joined([_fitted(cell, width) for cell in cells], across)
+    return sheet, f" ({len(paths)} pictures)"
+
+
+def _fitted(image: Image.Image, width: int) -> Image.Image:
+    """`width` pixels wide, or narrower where it would be too tall."""
+    factor = min(width / image.width, TALLEST / image.height)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _joined(cells: Sequence[Image.Image], across: int) -> Image.Image:
+    """Cells in reading order, row under row."""
+    bands = [cells[k : k + across] for k in range(0, len(cells), across)]
+    heights = [max(cell.height for cell in band) for band in bands]
+    height = sum(heights) + GAP * (len(bands) - 1)
+    sheet = Image.new("RGB", (WIDTH, height), BACK)
+    step = (WIDTH + GAP) // across
+    y = 0
+    for band, tall in zip(bands, heights, strict=True):
+        for k, cell in enumerate(band):
+            sheet.paste(cell, (k * step, y))
+        y += tall + GAP
+    return sheet
 
 
 def _short(text: str) -> str:

@@ -18,7 +18,7 @@ Scores = dict[str, float]
 
 
 class Region(Protocol):
-    """A box that was answered, in pixels."""
+    """A box or a point that was answered, in pixels."""
 
     @property
     def px(self) -> tuple[float, ...]: ...
@@ -33,10 +33,13 @@ class Answered(Protocol):
     @property
     def boxes(self) -> Sequence[Region]: ...
 
+    @property
+    def points(self) -> Sequence[Region]: ...
+
 
 @dataclass(frozen=True)
 class Place:
-    """A box read back from a file."""
+    """A box or a point read back from a file."""
 
     px: tuple[float, ...]
 
@@ -47,6 +50,7 @@ class Said:
 
     text: str
     boxes: tuple[Place, ...]
+    points: tuple[Place, ...] = ()
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -115,6 +119,8 @@ def score(
 
     A screen's `recall@0.5` is the share of its elements that an element of the list
     covers, `precision@0.5` the share of the list that covers one (0 of an empty list).
+    Of what was found the first box counts, or where there is none the first point, as
+    ScreenSpot's models answer: it is its own centre, and covers nothing.
     """
     task = row["task"]
     if task == "widgets":
@@ -126,10 +132,12 @@ def score(
             "precision@0.5": hits / len(listed) if listed else 0.0,
         }
     if task.startswith("find"):
-        box = result.boxes[0].px if result.boxes else (0.0, 0.0, 0.0, 0.0)
+        places = [b.px for b in result.boxes[:1]] or [
+            (*p.px, *p.px) for p in result.points[:1]
+        ]
         return {
-            "acc@0.5": float(iou(box, row["box"]) >= 0.5),
-            "centre_in_box": float(bool(result.boxes) and centre_in(box, row["box"])),
+            "acc@0.5": float(any(iou(p, row["box"]) >= 0.5 for p in places)),
+            "centre_in_box": float(any(centre_in(p, row["box"]) for p in places)),
         }
     if task == "ocr":
         return {

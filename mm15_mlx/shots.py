@@ -20,7 +20,7 @@ from mm15_mlx.images import ImageLike, load_picture
 from mm15_mlx.json_lines import numbered, parsed, read_text
 from mm15_mlx.processor import Message, Processor, content_parts
 from mm15_mlx.prompt import interleaved
-from mm15_mlx.training_rows import Row, read_rows
+from mm15_mlx.training_rows import Row, VideoPart, read_rows
 
 FORM = "IMG::QUESTION::ANSWER"
 KEYS = ("image", "question", "answer")
@@ -147,6 +147,8 @@ def _conversation(row: Row) -> list[Message]:
         raise ShotError("has a system message; give that with --system-prompt")
     if row.messages[-1][0] != "assistant":
         raise ShotError("does not end with an answer; an example must")
+    if any(isinstance(source, VideoPart) for source in row.images):
+        raise ShotError("shows a video; give its frames as pictures")
     pictures = iter([load_picture(i) for i in row.images])
     return [
         {"role": role, "content": [

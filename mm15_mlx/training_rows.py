@@ -5,26 +5,32 @@ each that cannot be. What it is not: pictures and places, which dataset.py check
 
 A row is `{"messages": [{"role", "content"}], "images": ["a.png"], "category"?}` or has
 LLaVA's `conversations` and `image`. Pictures lie beside the file; `<image>` in a text
-is the place of one; without any they begin the first question.
+is the place of one; without any they begin the first question. `video` with `frames`,
+`start` and `end` is as in the rows of `generate --input`, and `<video>` its place;
+without that it stands before the first question, after pictures without a place.
 """
 
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
 from mm15_mlx.config import UserError
 from mm15_mlx.json_lines import numbered, parsed, read_text
+from mm15_mlx.prompt import PICTURE, VIDEO
 
 SPLITS = ("train", "valid", "test")
-PLACEHOLDER = "<image>"
 UNNAMED = "all"  # the category of rows that have none
-_KEYS = ("messages", "conversations", "images", "image", "category")
+_PART = ("frames", "start", "end")  # of a video
+_KEYS = ("messages", "conversations", "images", "image", "video", "category")
 _LLAVA = {"human": "user", "gpt": "assistant"}
 _ROLES = ("system", "user", "assistant")
 
-Message = tuple[str, tuple[str | None, ...]]  # the role, and texts; None is a picture
+# The role, and texts; None is a picture, or all frames of a video.
+Message = tuple[str, tuple[str | None, ...]]
 
 
 class DataError(UserError):
@@ -38,13 +44,41 @@ class Stored(Protocol):
 
 
 @dataclass(frozen=True)
+class VideoPart:
+    """A video, or seconds `start` to `end` of it, of which `frames` are seen; None: as
+    `generate` does without the flags of these names."""
+
+    path: str
+    frames: int | None = None
+    start: float | None = None
+    end: float | None = None
+
+    def __str__(self) -> str:
+        return self.path
+
+
+Source = str | Stored | VideoPart
+
+
+@dataclass(frozen=True)
 class Row:
-    """One conversation as it is written; `where` is its file and number, from 1."""
+    """One conversation as it is written; `where` is its file and number, from 1.
+    `images` are in the order of their places, a video among them."""
 
     where: str
     messages: tuple[Message, ...]
-    images: tuple[str | Stored, ...]
+    images: tuple[Source, ...]
     category: str
+
+
+class _Place(Enum):
+    """Where something is shown; the value is how a text writes it."""
+
+    PICTURE = PICTURE
+    VIDEO = VIDEO
+
+
+_Parts = list[str | _Place]
 
 
 def split_file(folder: Path, name: str) -> Path | None:
@@ -98,8 +132,9 @@ def row_of(value: Any, where: str, folder: Path, category: str | None) -> Row:
     """A row as JSON has it, its pictures' paths below `folder`; raises DataError."""
     if not isinstance(value, dict):
         raise DataError("not an object")
-    for key in set(value) - set(_KEYS):  # further fields are kept out of the way
-        near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.8)
+    known = (*_KEYS, *_PART) if "video" in value else _KEYS
+    for key in set(value) - set(known):  # further fields are kept out of the way
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         if near and near[0] not in value:
             raise DataError(f"has the key {key!r}; did you mean {near[0]!r}?")
     if ("messages" in value) == ("conversations" in value):
@@ -111,9 +146,35 @@ def row_of(value: Any, where: str, folder: Path, category: str | None) -> Row:
     named = category or value.get("category", UNNAMED)
     if not isinstance(named, str) or not named:
         raise DataError(f"category is {named!r}; it must be a name")
-    messages = [_message(m) for m in _turns_of(value)]
-    messages = _placed(messages, len(images))
-    return Row(where, tuple(messages), tuple(str(folder / i) for i in images), named)
+    video = _video(value, folder)
+    spoken = [_message(m, video is not None) for m in _turns_of(value)]
+    _place(spoken, _Place.VIDEO, int(video is not None))
+    _place(spoken, _Place.PICTURE, len(images))  # last, so that they come first
+    paths = iter([str(folder / i) for i in images])
+    places = [p for _, parts in spoken for p in parts if isinstance(p, _Place)]
+    shown = [video if p is _Place.VIDEO else next(paths) for p in places]
+    messages = tuple(
+        (role, tuple(None if isinstance(p, _Place) else p for p in parts))
+        for role, parts in spoken
+    )
+    return Row(where, messages, tuple(s for s in shown if s is not None), named)
+
+
+def _video(value: dict[str, Any], folder: Path) -> VideoPart | None:
+    """The clip of a row, if it has one. Raises DataError."""
+    if "video" not in value:
+        return None
+    path = value["video"]
+    if not isinstance(path, str) or not path:
+        raise DataError(f"video is {path!r}; it must be a path")
+    given = {key: value[key] for key in _PART if value.get(key) is not None}
+    for key, number in given.items():
+        kinds, wanted = (int, float), "a number of seconds"
+        if key == "frames":
+            kinds, wanted = (int,), "a whole number"
+        if type(number) not in kinds:
+            raise DataError(f"{key} is {number!r}; it must be {wanted}")
+    return VideoPart(str(folder / path), **given)
 
 
 def _turns_of(value: dict[str, Any]) -> list[Any]:
@@ -133,7 +194,8 @@ def _turns_of(value: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _message(message: Any) -> Message:
+def _message(message: Any, video: bool) -> tuple[str, _Parts]:
+    """Role and parts; `<video>` is mere text without a video, as where one asks."""
     if not isinstance(message, dict) or not {"role", "content"} <= set(message):
         raise DataError(f"{message!r} is not a message: it needs role and content")
     role, content = message["role"], message["content"]
@@ -143,49 +205,56 @@ def _message(message: Any) -> Message:
         content = [{"type": "text", "text": content}]
     if not isinstance(content, list):
         raise DataError(f"{content!r} is not the content of a message: text or parts")
-    parts: list[str | None] = []
+    parts: _Parts = []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "image":
-            parts.append(None)
+            parts.append(_Place.PICTURE)
+        elif kind == "video":
+            parts.append(_Place.VIDEO)
         elif kind == "text" and isinstance(part.get("text"), str):
-            parts += _split_placeholders(part["text"])
+            parts += _split_places(part["text"], video)
         else:
-            raise DataError(f"{part!r} is not a content part: text or image")
-    if not any(p is None or p.strip() for p in parts):
+            raise DataError(f"{part!r} is not a content part: text, image or video")
+    if not any(isinstance(p, _Place) or p.strip() for p in parts):
         what = "an empty answer" if role == "assistant" else f"an empty {role} message"
         raise DataError(f"{what}; there is nothing to learn from it")
-    if role == "assistant" and None in parts:
+    if role == "assistant" and any(isinstance(p, _Place) for p in parts):
         raise DataError("a picture in an answer; the model writes text only")
-    return role, tuple(parts)
+    return role, parts
 
 
-def _split_placeholders(text: str) -> Iterator[str | None]:
+def _split_places(text: str, video: bool) -> Iterator[str | _Place]:
     """LLaVA writes `<image>` on a line of its own; questions asked later have none."""
-    first, *others = text.split(PLACEHOLDER)
-    if not others:
-        yield first
+    places = [PICTURE, VIDEO] if video else [PICTURE]
+    pieces = re.split(f"({'|'.join(places)})", text)
+    if len(pieces) == 1:
+        yield text
         return
-    if first.rstrip("\n"):
-        yield first.rstrip("\n")
-    for k, part in enumerate(others):
-        yield None
-        part = part.lstrip("\n")
-        part = part.rstrip("\n") if k < len(others) - 1 else part
-        if part:
-            yield part
+    for k, piece in enumerate(pieces):
+        if k % 2:
+            yield _Place(piece)
+            continue
+        piece = piece.lstrip("\n") if k else piece
+        piece = piece.rstrip("\n") if k < len(pieces) - 1 else piece
+        if piece:
+            yield piece
 
 
-def _placed(messages: list[Message], images: int) -> list[Message]:
-    """Without placeholders the pictures begin the first message of the user."""
-    if not any(role == "assistant" for role, _ in messages):
+def _place(spoken: list[tuple[str, _Parts]], place: _Place, count: int) -> None:
+    """Without places the pictures, or the video, begin the first message of the user.
+    Raises DataError where there are more or fewer places."""
+    if not any(role == "assistant" for role, _ in spoken):
         raise DataError("no answer of the assistant; there is nothing to learn from it")
-    places = sum(parts.count(None) for _, parts in messages)
-    if places == 0 and images:
-        k = next((k for k, (role, _) in enumerate(messages) if role == "user"), None)
-        if k is None:
-            raise DataError("pictures need a message of the role user")
-        messages[k] = ("user", (None,) * images + messages[k][1])
-    elif places != images:
-        raise DataError(f"{places} image placeholders for {images} pictures")
-    return messages
+    name, what = place.value.strip("<>"), f"{place.name.lower()}s"
+    places = sum(parts.count(place) for _, parts in spoken)
+    if places == 0 and count:
+        first = next((parts for role, parts in spoken if role == "user"), None)
+        if first is None:
+            raise DataError(f"{what} need a message of the role user")
+        first[:0] = [place] * count
+    elif places != count:
+        raise DataError(
+            f"{places} {name} placeholders for {count} {what}; write {place.value} for "
+            f"each, and name them with the key {'images' if name == 'image' else name}"
+        )

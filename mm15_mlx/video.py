@@ -8,13 +8,14 @@ import difflib
 import importlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from PIL import Image
 
 from mm15_mlx.config import UserError
@@ -29,8 +30,38 @@ _NEAR = 1000  # packets in which a keyframe is looked for
 _LATE = 32  # packets may follow that are shown before this one: a codec's reordering
 
 
+# An upright RGB frame → uint8 (S, S, 3), what a model sees of it.
+View = Callable[[Image.Image], np.ndarray]
+
+
 class VideoError(UserError):
     """A video that cannot be used; the message names it and says why."""
+
+
+class Frame(Picture):
+    """A frame of which its view alone is kept, uint8 (S, S, 3) of `maker`: many frames
+    of a large video are gigabytes, their views megabytes. `size` is the frame's own;
+    `image` decodes it again. Raises VideoError where the file is gone by then."""
+
+    def __init__(self, path: str, time: float, image: Image.Image, maker: View) -> None:
+        values = {"path": path, "scale": None, "time": time, "full": image.size,
+                  "view": maker(image), "maker": maker}  # fmt: skip
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # a Picture is frozen
+
+    time: float
+    full: tuple[int, int]
+    view: np.ndarray
+    maker: View
+
+    @property
+    def image(self) -> Image.Image:  # pyright: ignore
+        with _Reader(self.path) as video:
+            return video.clip([self.time]).frames[0].image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.full
 
 
 @dataclass(frozen=True)
@@ -52,13 +83,14 @@ def read_clip(
     frames: int = 24,
     start: float | None = None,
     end: float | None = None,
+    view: View | None = None,
 ) -> Clip:
     """`frames` pictures spread evenly over the clip, or over [start, end) seconds.
 
     The part is cut into segments of equal length, as MM1.5-Video samples; the frame
     shown at the middle of each is taken (which point: not published: our choice). A
     part with fewer frames gives each of them once; a file that is cut short, those up
-    to the break. Raises VideoError.
+    to the break. With `view` frames are a `Frame` each. Raises VideoError.
     """
     if not 1 <= frames <= MAX_FRAMES:
         raise VideoError(f"{frames} frames of a video; give 1 to {MAX_FRAMES}")
@@ -75,7 +107,7 @@ def read_clip(
         every = video.times_within(first, last, frames)
         step = (last - first) / frames
         middles = [first + (k + 0.5) * step for k in range(frames)]
-        return video.clip(every or middles)
+        return video.clip(every or middles, view)
 
 
 def frame_at(source: str | Path, seconds: float) -> Clip:
@@ -217,10 +249,11 @@ class _Reader:
                     time = time + step if stamp is None else self._at(stamp)
                     yield time, frame
 
-    def clip(self, targets: list[float]) -> Clip:
+    def clip(self, targets: list[float], view: View | None = None) -> Clip:
         """The frame shown at each of the rising times, none of them twice."""
         size = self.video.codec_context.width, self.video.codec_context.height
-        self._check_pixels(len(targets), *size, "ask for fewer frames")
+        if view is None:  # else one is in memory at a time
+            self._check_pixels(len(targets), *size, "ask for fewer frames")
         stream, now, ahead = self.frames(), None, None
         found: dict[float, Picture] = {}
         for target in targets:
@@ -237,7 +270,7 @@ class _Reader:
                     break
             shown = now or ahead  # the first frame may begin late
             if shown and shown[0] not in found:
-                found[shown[0]] = self._picture(shown[1])
+                found[shown[0]] = self._picture(*shown, view)
         if not found:
             raise VideoError(f"{self.path} holds no frame to decode; save it again")
         return Clip(str(self.path), list(found.values()), list(found), self.duration)
@@ -258,11 +291,14 @@ class _Reader:
             back = min(target + _BEFORE, 4 * back + 1)
         return -math.inf, -_BEFORE
 
-    def _picture(self, frame: Any) -> Picture:
+    def _picture(self, time: float, frame: Any, view: View | None) -> Picture:
         """RGB, the pixels square, turned as the camera's display matrix says."""
         image = frame.to_image()
         ratio = float(self.video.sample_aspect_ratio or 1)
         if ratio != 1 and 0.25 < ratio < 4:  # others are not meant
             image = image.resize((max(1, round(image.width * ratio)), image.height))
         turn = 90 * round(frame.rotation / 90)  # counter-clockwise, both
-        return Picture(image.rotate(turn, expand=True), str(self.path))
+        upright = image.rotate(turn, expand=True)
+        if view is None:
+            return Picture(upright, str(self.path))
+        return Frame(str(self.path), time, upright, view)

@@ -62,7 +62,8 @@ def screenspot_pro(folder: Path) -> None:
     picture(folder / "images" / "cad" / "b.png")
     row = {
         "img_filename": "cad/b.png", "bbox": [10, 20, 30, 60], "ui_type": "icon",
-        "instruction": "zoom", "id": "cad_1", "application": "cad", "group": "CAD",
+        "instruction": "zoom", "instruction_cn": "缩放", "id": "cad_1",
+        "application": "cad", "group": "CAD",
         "platform": "windows", "img_size": [100, 200],
     }  # fmt: skip
     write(folder / "annotations" / "cad_windows.json", [row])

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from mm15_mlx.answered import (
 )
 from mm15_mlx.config import UserError
 from mm15_mlx.decoding import Options
+from mm15_mlx.evaluate import Progress
+from mm15_mlx.scores import score
 from mm15_mlx.tasks import read_tasks
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -88,7 +92,9 @@ def test_a_killed_run_goes_on(
     )
     status, printed, said_so = cli(*verb, out, "--resume", "--json")
     assert status == 0 and asked == [2]  # one picture was left
-    assert "resuming after 4 of 6 tasks" in said_so
+    resuming, ended = said_so.splitlines()
+    assert resuming == "resuming after 4 of 6 tasks"
+    assert re.fullmatch(r"6/6 tasks · \d+\.\d\d s each · 0 min 00 s left", ended)
     assert json.loads(printed)["n"] == 6
     assert out.read_bytes() == whole.read_bytes()
     assert not hidden.exists()
@@ -140,6 +146,35 @@ def test_a_run_goes_on_with_the_same_things_only(
     assert "had another version of mm15-mlx" in resume()
     hidden.write_text("nonsense")
     assert ".out.jsonl.unfinished cannot be read; give --force to begin" in resume()
+
+
+def test_how_long_a_run_will_take(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line for every fifty tasks; a resumed run counts the time of its own ones."""
+    from mm15_mlx import evaluate
+
+    now = [100.0]
+    monkeypatch.setattr(evaluate.time, "perf_counter", lambda: now[0])
+
+    def lines(total: int, done: int, *groups: int) -> list[str]:
+        with Progress(total, done) as progress:
+            for group in groups:
+                now[0] += 0.5 * group
+                progress.add(group)
+        out, err = capsys.readouterr()
+        assert out == ""
+        return err.splitlines()
+
+    assert lines(130, 0, 30, 30, 30, 30, 10) == [
+        "60/130 tasks · 0.50 s each · 0 min 35 s left",
+        "120/130 tasks · 0.50 s each · 0 min 05 s left",
+        "130/130 tasks · 0.50 s each · 0 min 00 s left",
+    ]
+    assert lines(1000, 940, 5, 5, 50) == [
+        "950/1000 tasks · 0.50 s each · 0 min 25 s left",
+        "1000/1000 tasks · 0.50 s each · 0 min 00 s left",
+    ]
 
 
 def test_force_begins_again(button: Path, tasks: Path, stopped: Path, cli: Cli) -> None:
@@ -198,7 +233,7 @@ def test_lines_are_read_back(tmp_path: Path) -> None:
     line = {
         "id": "1", "image": "a.png", "task": "widgets", "elements": [BOX],
         "prediction": 'text "Save" [0, 0, 1, 1]', "boxes": [[0, 0, 9, 9.5]],
-        "scores": {"recall@0.5": 1.0},
+        "points": [[4, 4.5]], "scores": {"recall@0.5": 1.0},
         "listed": [{"type": "text", "text": "Save", "px": [0, 0, 9, 9.5],
                     "norm": [0, 0, 1, 1]}],
     }  # fmt: skip
@@ -206,9 +241,55 @@ def test_lines_are_read_back(tmp_path: Path) -> None:
     path.write_text(json.dumps(line) + "\n")
     (read,) = read_predictions(path)
     row = {k: line[k] for k in ("id", "image", "task", "elements")}
-    assert prediction_row(said(row, read)) == {
-        **line, "boxes": [[0, 0, 9, 9.5]],
-    }  # fmt: skip
+    assert prediction_row(said(row, read)) == line
+    del line["points"]  # as earlier versions wrote it
+    path.write_text(json.dumps(line) + "\n")
+    (read,) = read_predictions(path)
+    assert prediction_row(said(row, read)) == {**line, "points": []}
+
+
+def test_a_point_is_an_answer(
+    answering: Callable[..., Path], tmp_path: Path, cli: Cli
+) -> None:
+    """ScreenSpot counts an answer whose point lies in the box; a run says the same of
+    a line that it reads back."""
+    Image.new("RGB", (100, 200), "white").save(tmp_path / "a.png")
+    row = {"image": "a.png", "task": "find_widget", "query": "x"}
+    rows = [{**row, "id": "in", "box": [10, 20, 30, 60]},
+            {**row, "id": "out", "box": [50, 20, 80, 60]}]  # fmt: skip
+    data, out = tmp_path / "tasks.jsonl", tmp_path / "out.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    verb = ["eval", "--model", answering((200, 250)), "--data", data]
+    status, printed, _ = cli(*verb, "--json", "--predictions", out)
+    found = json.loads(printed)["metrics"]["find_widget"]
+    assert status == 0 and found == {"acc@0.5": 0, "centre_in_box": 0.5, "n": 2}
+    for line in read_predictions(out):
+        assert (line["boxes"], line["points"]) == ([], [[20, 50]])
+        assert score(line, said(line, line).result) == line["scores"]
+
+
+def test_a_video_is_hashed_in_pieces(tmp_path: Path) -> None:
+    """It may be larger than memory; every byte counts."""
+    path = tmp_path / "a.mp4"
+    size = 64 << 20
+    path.touch()
+    os.truncate(path, size)
+    row = {"id": "1", "video": str(path), "task": "vqa", "question": "?",
+           "answers": ["a"], "metric": "exact_match"}  # fmt: skip
+    (tmp_path / "model").mkdir()
+
+    def data() -> str:
+        return header(tmp_path / "model", None, [row], [row], Options())["data"]
+
+    tracemalloc.start()
+    before = data()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+    with path.open("r+b") as file:
+        file.seek(size - 1)
+        file.write(b"x")
+    assert data() != before
 
 
 @pytest.mark.parametrize(

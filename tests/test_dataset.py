@@ -119,8 +119,8 @@ BAD: list[tuple[Any, str]] = [
     ({"messages": [{"role": "bot", "content": "a"}]}, "role 'bot' is not known; use"),
     ({"messages": [{"role": "user", "content": 3}]}, "3 is not the content of a"),
     (
-        {"messages": [{"role": "user", "content": [{"type": "video"}]}]},
-        "is not a content part: text or image",
+        {"messages": [{"role": "user", "content": [{"type": "sound"}]}]},
+        "is not a content part: text, image or video",
     ),
     (asked("What?", "  "), "an empty answer; there is nothing to learn"),
     (asked("", "Yes"), "an empty user message; there is nothing"),
@@ -139,6 +139,34 @@ BAD: list[tuple[Any, str]] = [
     (asked("a", "b") | {"images": [3]}, "images must be a list of paths"),
     (asked("a", "b") | {"category": 3}, "category is 3; it must be a name"),
     (asked("a", "b", "no.png"), "no.png does not exist"),
+    (asked("a", "b") | {"video": 3}, "video is 3; it must be a path"),
+    (asked("a", "b") | {"vidoe": "a.mp4"}, "has the key 'vidoe'; did you mean 'video'"),
+    (
+        asked("a", "b") | {"video": "a.mp4", "frame": 3},
+        "'frame'; did you mean 'frames'",
+    ),
+    (asked("a", "b") | {"video": "a.mp4", "frames": 1.5}, "it must be a whole number"),
+    (asked("a", "b") | {"video": "a.mp4", "frames": 0}, "frames is 0; it must be at"),
+    (asked("a", "b") | {"video": "a.mp4", "end": "2"}, "end is '2'; it must be a numb"),
+    (
+        asked("<video> a <video>", "b") | {"video": "a.mp4"},
+        "2 video placeholders for 1 videos; write <video> for each, and name them wit",
+    ),
+    (
+        asked("<image>\na", "b") | {"video": "a.mp4"},
+        "1 image placeholders for 0 pictures; write <image> for each, and name them w",
+    ),
+    (
+        asked("", "b")
+        | {
+            "messages": [
+                {"role": "user", "content": [{"type": "video"}]},
+                {"role": "assistant", "content": "b"},
+            ]
+        },
+        "1 video placeholders for 0 videos",
+    ),
+    (asked("a", "<video>") | {"video": "a.mp4"}, "a picture in an answer; the model"),
     (asked("a", "b", "broken.png"), "broken.png is damaged or cut short"),
     (
         asked("a", "<box>0,0,300,20</box>", "screen.png"),

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mm15_mlx import evaluate, processor
+from mm15_mlx import MM15, evaluate, processor
 from mm15_mlx.generate import Result
-from mm15_mlx.images import Picture, load_picture
+from mm15_mlx.images import load_picture
+from mm15_mlx.processor import Processor
+from mm15_mlx.shots import read_shots
 from mm15_mlx.video import Clip
 from tests import readers_data as made
 
@@ -53,7 +55,7 @@ def test_a_row_about_a_video_is_asked_about_its_frames(
 ) -> None:
     (tmp_path / "a.mp4").write_bytes(b"not opened here")
     frames = [load_picture(Image.new("RGB", (90, 160), c)) for c in ("red", "blue")]
-    asked: list[list[Picture]] = []
+    seen: list[Result] = []
 
     def read_clip(source: str, *_: object) -> Clip:
         assert source == str(tmp_path / "a.mp4")
@@ -62,8 +64,8 @@ def test_a_row_about_a_video_is_asked_about_its_frames(
     together = evaluate.answer_together
 
     def spy(*given: Any) -> list[Result]:
-        asked.append(given[3])
-        return together(*given)
+        seen.extend(together(*given))
+        return seen[-1:]
 
     monkeypatch.setattr(processor, "read_clip", read_clip)
     monkeypatch.setattr(evaluate, "answer_together", spy)
@@ -73,10 +75,51 @@ def test_a_row_about_a_video_is_asked_about_its_frames(
     data.write_text(json.dumps(row))
     status, printed, complaint = cli("eval", "--model", ui_folder, "--data", data)
     assert status == 0, complaint
-    assert printed.startswith("vqa ") and asked == [frames]
+    assert printed.startswith("vqa ")
+    (result,) = seen
+    assert [shown.picture for shown in result.images] == frames
+    assert result.videos[0].times == [0.0, 1.0]
     data.write_text(json.dumps({**row, "video": "b.mp4"}))
     status, _, complaint = cli("eval", "--model", ui_folder, "--data", data)
     assert status == 2 and "the video " in complaint and "does not exist" in complaint
+
+
+@pytest.mark.parametrize("shots", [0, 1, 3])
+@pytest.mark.parametrize("count", [1, 2])
+def test_few_frames_are_not_split(
+    count: int, shots: int, ui: tuple[MM15, Processor], tmp_path: Path
+) -> None:
+    """By their number they would be, and after examples the last one."""
+    Image.new("RGB", (90, 160), "white").save(tmp_path / "shot.png")
+    shot = {"image": "shot.png", "question": "What?", "answer": "Save"}
+    (tmp_path / "shots.jsonl").write_text("\n".join([json.dumps(shot)] * shots))
+    examples = read_shots(tmp_path / "shots.jsonl") if shots else []
+    frames = [load_picture(Image.new("RGB", (90, 160), c)) for c in ("red", "blue")]
+    clip = Clip("a.mp4", frames[:count], [0.0, 1.0][:count], 2.0)
+    row = {"id": "1", "video": clip, "task": "vqa", "question": "Is <video> On?",
+           "answers": ["a"], "metric": "exact_match"}  # fmt: skip
+    (plain,) = evaluate.predictions(*ui, [row], shots=examples)
+    (blind,) = evaluate.predictions(*ui, [row], blind=True, shots=examples)
+    for done in (plain, blind):
+        views = [len(p.tiling.indices) for p in done.result.images]
+        assert views[-count:] == [1] * count
+        assert [v.first for v in done.result.videos] == [shots]
+    assert [p.picture for p in plain.result.images[shots:]] == clip.frames
+    grey = blind.result.images[-1].picture.image
+    assert grey.getcolors() == [(90 * 160, (128, 128, 128))]
+
+
+def test_an_empty_question_is_one_line(
+    ui_folder: Path, tmp_path: Path, cli: Cli
+) -> None:
+    Image.new("RGB", (90, 160), "white").save(tmp_path / "a.png")
+    row = {"id": "q7", "image": "a.png", "task": "vqa", "question": " ",
+           "answers": ["a"], "metric": "exact_match"}  # fmt: skip
+    (tmp_path / "tasks.jsonl").write_text(json.dumps(row))
+    verb = ["eval", "--model", ui_folder, "--data", tmp_path / "tasks.jsonl"]
+    status, _, complaint = cli(*verb)
+    assert status == 2
+    assert complaint == "error: the question of q7 is empty; ask something\n"
 
 
 def test_examples_stand_before_every_question(

@@ -35,9 +35,14 @@ from mm15_mlx.load import load
 from mm15_mlx.ui import WIDGETS_PROMPT, Element
 
 
-def answer(text: str, *boxes: tuple[float, float, float, float]) -> Result:
-    """What the metrics read of a result."""
-    return SimpleNamespace(text=text, boxes=[SimpleNamespace(px=b) for b in boxes])
+def answer(text: str, *places: tuple[float, ...]) -> Result:
+    """What the metrics read of a result: four numbers are a box, two a point."""
+    made = [SimpleNamespace(px=p) for p in places]
+    return SimpleNamespace(
+        text=text,
+        boxes=[p for p in made if len(p.px) == 4],
+        points=[p for p in made if len(p.px) == 2],
+    )
 
 
 def test_iou_of_hand_made_boxes() -> None:
@@ -89,6 +94,11 @@ def test_scores_of_each_task() -> None:
     assert score(find, answer("")) == {"acc@0.5": 0, "centre_in_box": 0}
     wide = score(find, answer("", (0, 0, 40, 30)))
     assert wide == {"acc@0.5": 0, "centre_in_box": 1}
+    assert score(find, answer("", (30, 20), (0, 0)))["centre_in_box"] == 1
+    assert score(find, answer("", (31, 20), (15, 15)))["centre_in_box"] == 0
+    assert score(find, answer("", (20, 15)))["acc@0.5"] == 0  # a point covers nothing
+    both = score(find, answer("", (15, 15), (100, 100, 120, 120)))
+    assert both == {"acc@0.5": 0, "centre_in_box": 0}  # a box comes first
     ocr = {"task": "ocr", "text": "Log In", "box": box}
     assert score(ocr, answer("log  in")) == {"exact": 1, "edit_similarity": 1}
     kind = {"task": "widget_class", "type": "button", "box": box, "accept": ["link"]}
@@ -169,16 +179,16 @@ def test_a_model_is_asked_for_its_list_as_the_verb_asks(
     asked = []
 
     def said(model: object, processor: object, questions: list, *rest: object):
-        asked.extend((q.prompt, q.max_tokens) for q in questions)
+        asked.extend((q.prompt[0]["content"][1:], q.max_tokens) for q in questions)
         shown = [SimpleNamespace(picture=SimpleNamespace(size=(40, 60)))]
         text = 'button "Save" [0, 0, 500, 500]\nsong "x" [1, 1, 2, 2]'
-        return [SimpleNamespace(text=text, boxes=[], images=shown)]
+        return [SimpleNamespace(text=text, boxes=[], points=[], images=shown)]
 
     monkeypatch.setattr("mm15_mlx.evaluate.answer_together", said)
     elements = [{"type": "button", "text": "Save", "box": [0, 0, 20, 30]}]
     row = {"id": "1", "image": str(picture), "task": "widgets", "elements": elements}
     (done,) = predictions(model, processor, [row])
-    assert asked == [(WIDGETS_PROMPT, 1500)]
+    assert asked == [([{"type": "text", "text": WIDGETS_PROMPT}], 1500)]
     assert set(done.scores.values()) == {1.0}
     (written,) = prediction_row(done)["listed"]
     assert (written["type"], written["text"]) == ("button", "Save")

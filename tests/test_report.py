@@ -13,10 +13,13 @@ import pytest
 from PIL import Image
 
 from mm15_mlx.compare import differences
+from mm15_mlx.config import UserError
 from mm15_mlx.crops import answered, boxes, draw_crop, expected, failed, view
+from mm15_mlx.images import Picture
 from mm15_mlx.report import LONGEST, page
 from mm15_mlx.scores import Place, Said, score
 from mm15_mlx.summaries import Prediction, sliced, summary
+from mm15_mlx.video import Clip
 
 EVIL = '<script>alert("1")</script>" onerror="x'
 GREEN, RED = (47, 158, 68), (230, 25, 75)
@@ -108,6 +111,71 @@ def test_what_a_model_says_is_only_text(screen_file: Path) -> None:
     assert all(not k.startswith("on") for _, a in read.tags for k in a)
     assert read.text.count(EVIL) > 8
     assert len(read.images()) == 3
+
+
+def pictured(**fields: Any) -> tuple[dict[str, str | None], Image.Image]:
+    """The picture of a failed question on the page, and its attributes."""
+    row = {"id": "1", "task": "vqa", "question": "?", "answers": ["a"],
+           "metric": "exact_match", **fields}  # fmt: skip
+    (image,) = made(
+        [Prediction(row, Said("b", ()), {"exact_match": 0.0}, 0.5)]
+    ).images()
+    data = base64.b64decode(str(image["src"]).partition(",")[2])
+    return image, Image.open(io.BytesIO(data)).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(2, (320, 316)), (3, (320, 208)), (5, (320, 420))]
+)
+def test_pictures_stand_side_by_side(
+    tmp_path: Path, count: int, size: tuple[int, int]
+) -> None:
+    """Three abreast at most, each in its own shape: 100 × 200 pixels."""
+    paths = []
+    for k in range(count):
+        paths.append(str(tmp_path / f"{k}.png"))
+        Image.new("RGB", (100, 200), (40 * k, 200, 255 - 40 * k)).save(paths[-1])
+    attributes, sheet = pictured(images=paths)
+    assert f"1 ({count} pictures): expected a" in str(attributes["alt"])
+    assert sheet.size == size
+    across = min(count, 3)
+    for k in range(count):
+        middle = (320 * (2 * (k % across) + 1) // (2 * across), 100 + k // across * 212)
+        red, green, blue = sheet.getpixel(middle)
+        assert abs(red - 40 * k) < 12 and abs(blue - 255 + 40 * k) < 12, k
+        assert abs(green - 200) < 12
+
+
+def test_a_video_is_its_middle_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: str, frames: int) -> Clip:
+        assert (path, frames) == ("a.mp4", 1)
+        frame = Picture(Image.new("RGB", (400, 300), (10, 200, 30)), path)
+        return Clip(path, [frame], [5.0], 10.0)
+
+    monkeypatch.setattr("mm15_mlx.report.read_clip", read)
+    attributes, frame = pictured(video="a.mp4")
+    assert "1 (a video's middle frame): expected a" in str(attributes["alt"])
+    assert frame.size == (320, 240)
+    assert abs(frame.getpixel((160, 120))[1] - 200) < 12
+
+
+def test_numbers_are_printed_before_the_page_is_made(
+    button: Path,
+    tmp_path: Path,
+    cli: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object) -> None:
+        raise UserError("a.png is gone; put it back")
+
+    monkeypatch.setattr("mm15_mlx.report.write", fails)
+    Image.new("RGB", (90, 160), "white").save(tmp_path / "a.png")
+    row = {"id": "1", "image": "a.png", "task": "ocr", "box": [0, 0, 9, 9], "text": "x"}
+    (tmp_path / "t.jsonl").write_text(json.dumps(row))
+    verb = ["eval", "--model", button, "--data", tmp_path / "t.jsonl"]
+    status, printed, complaint = cli(*verb, "--html", tmp_path / "a.html")
+    assert status == 2 and printed.startswith("ocr            exact 0.000")
+    assert complaint.endswith("error: a.png is gone; put it back\n")
 
 
 def test_failures_are_few_and_in_their_slices(screen_file: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mm15_mlx.config import ConfigError, ConnectorConfig, ModelConfig, PromptConfig
 from mm15_mlx.images import Picture
+from mm15_mlx.load import load_processor
 from mm15_mlx.processor import Processor
 from mm15_mlx.prompt import PromptError
 from mm15_mlx.tokenizer import TOKENIZER_FILE, Tokenizer
@@ -31,8 +32,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     asked: list[tuple] = []
 
     def read(
-        source: Any, frames: int = 24, start: float | None = None, end: Any = None
-    ) -> Clip:
+        source: Any, frames: int = 24, start: float | None = None, end: Any = None,
+        view: Any = None,
+    ) -> Clip:  # fmt: skip
         asked.append((frames, start, end))
         return made(str(source), [10 * (k + 0.5) / frames for k in range(frames)])
 
@@ -333,4 +335,27 @@ def test_a_file_through_pyav(
     assert code == 0, err
     (said,) = json.loads(out)["videos"]
     assert said["frames"] == 4 and said["duration_s"] == pytest.approx(2.0, abs=0.1)
+    drawing = tmp_path / "a.png"
+    flags = ["ground", "--model", button, "--video", path, "--frames", "1"]
+    assert cli(*flags, "--query", "OK", "--draw", drawing, "--force")[0] == 0
+    assert Image.open(drawing).size == (64, 128), "decoded again, at its own size"
+
+    processor = load_processor(button)
+    clip, whole = processor.open_video(path, 4), video.read_clip(path, 4)
+    assert all(isinstance(f, video.Frame) for f in clip.frames)
+    kept, full = (
+        processor.prepare(
+            [{"role": "user", "content": [{"type": "video", "video": c}]}]
+        )
+        for c in (clip, whole)
+    )
+    assert kept.ids == full.ids and kept.sizes == full.sizes == [(64, 128)] * 4
+    with monkeypatch.context() as patched:
+        patched.setattr(video, "_Reader", lambda _: pytest.fail("was read again"))
+        for a, b in zip(kept.images, full.images, strict=True):
+            assert (a.views == b.views).all() and a.views.shape == b.views.shape
+        assert len({image.key for image in kept.images}) == 4
+    part = {"type": "image", "image": clip.frames[2], "split": True}
+    (split,) = processor.prepare([{"role": "user", "content": [part]}]).images
+    assert len(split.views) == 3, "split, it is decoded again"
     assert said["times_s"] == pytest.approx([0.25, 0.75, 1.25, 1.75], abs=0.1)

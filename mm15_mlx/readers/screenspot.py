@@ -2,7 +2,7 @@
 
 All count an answer whose point lies in the box: `centre_in_box` of `find_widget`.
 Slices: `data_type` (text, icon), `data_source`, `platform`; of Pro `ui_type`,
-`application`, `group`, `platform`.
+`application`, `group`, `platform`, `language`.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from mm15_mlx.tasks import Row
 _FOLDERS = ("screenspot_imgs", "screenspotv2_image", "images")
 _SLICES = ("data_type", "data_source", "application", "group", "ui_type")
 _PLATFORMS = ("mobile", "desktop", "web")
+_LANGUAGES = {"en": "instruction", "cn": "instruction_cn"}  # the keys of Pro's rows
 _PATTERNS = ("screenspot_*.json", "*.parquet", "*.jsonl", "*.tsv")
 
 
@@ -34,33 +35,45 @@ def screenspot(path: Path, split: str | None) -> Iterator[Row]:
             box = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
         name = record.file.stem
         platform = next((p for p in _PLATFORMS if p in name), record.get("platform"))
-        row = _row(record, f"{name}-{number}", image, box)
+        row = _row(record, f"{name}-{number}", image, box, "instruction")
         yield row | ({"platform": platform} if platform else {})
 
 
 def screenspot_pro(path: Path, split: str | None) -> Iterator[Row]:
     """ScreenSpot-Pro (arXiv 2504.07981): `annotations/*.json` beside `images/`, boxes
-    x1, y1, x2, y2 in pixels; the instruction in English, targets that exist.
+    x1, y1, x2, y2 in pixels; targets that exist.
 
-    Layout as of 2026, not tried with the real files.
+    As its own script has it, instructions are English, or Chinese, or both, each a row:
+    `split` en, cn or all; any other is of the files, in English. Layout as of 2026, not
+    tried with the real files.
     """
+    languages = list(_LANGUAGES) if split == "all" else [split or "en"]
+    if set(languages) <= set(_LANGUAGES):
+        split = None
+    else:
+        languages = ["en"]
     patterns = ("annotations/*.json", "*.parquet", "*.json", "*.jsonl")
     for number, record in enumerate(records(path, patterns, split), 1):
         image = record.picture(
             "img_filename", "image", below=("images", "../images", "screenspot_imgs")
         )
         name = str(record.get("id") or f"{record.file.stem}-{number}")
-        row = _row(record, name, image, record.four("bbox"))
         platform = record.get("platform")
-        yield row | ({"platform": platform} if platform else {})
+        more = {"platform": platform} if platform else {}
+        for language in languages:
+            key = _LANGUAGES[language]
+            own = name if language == "en" else f"{name}-{language}"
+            row = _row(record, own, image, record.four("bbox"), key)
+            yield row | more | {"language": language}
 
 
-def _row(record: Record, name: str, image: str, corners: list[float]) -> Row:
-    """`corners` x1, y1, x2, y2 in pixels, or in fractions: then nothing is above 1."""
+def _row(record: Record, name: str, image: str, corners: list[float], key: str) -> Row:
+    """`corners` x1, y1, x2, y2 in pixels, or in fractions: then nothing is above 1;
+    `key` is that of the instruction."""
     if max(corners) <= 1:
         size = size_of(image, record.where)
         corners = [v * s for v, s in zip(corners, (*size, *size), strict=True)]
-    instruction = record.text("instruction")
+    instruction = record.text(key)
     return {
         "id": name,
         "image": image,
