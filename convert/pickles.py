@@ -68,14 +68,14 @@ def run(data: bytes, allowed: AbstractSet[str], make: Callable[[Call], Any]) -> 
     not well formed, and whatever `make` refuses.
     """
     try:
-        return _Machine(allowed, make).run(data)
+        return Machine(allowed, make).run(data)
     except PickleError:
         raise
     except (ValueError, IndexError, KeyError):
         raise PickleError("it is damaged") from None
 
 
-class _Machine:
+class Machine:
     def __init__(self, allowed: AbstractSet[str], make: Callable[[Call], Any]) -> None:
         self.allowed, self.make = allowed, make
         self.stack: list[Any] = []

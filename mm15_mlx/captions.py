@@ -16,19 +16,69 @@ SIGMA = 6.0  # tokens
 SCALE = 10.0
 Gram = tuple[str, ...]
 
-# Words with what apostrophes and periods they have inside, numbers, or one other sign.
-_TOKEN = re.compile(r"\d+(?:[.,:]\d+)*|\w+(?:['’.]\w+)*|[^\w\s]")
-_DROPPED = set("'’`\"“”.?!,:;-–—…()[]{}")
+# The signs that the tokenizer writes in another way before it splits.
+_SIGNS = str.maketrans({
+    "’": "'", "‘": "'", "“": '"', "”": '"', "–": "--", "—": "--", "…": "...",
+    "€": "$", "£": "#",
+})  # fmt: skip
+_BRACKETS = dict(zip("()[]{}", "lrb rrb lsb rsb lcb rcb".split(), strict=True))
+_ENDS = r"(?:n't|'(?:s|m|d|re|ve|ll))"
+_ABBREVIATIONS = """
+mr mrs ms dr prof st rev hon pres gov gen sen rep col maj capt lt sgt jr sr dept univ
+inc co ltd corp bros vs etc est mt ft ave rd blvd jan feb mar apr jun jul aug sept? oct
+nov dec mon tues? wed thu(?:rs)? fri
+"""
+# The first that fits counts, so a form stands before those that it contains.
+_TOKEN = re.compile(
+    rf"""
+      https?://[^\s<>"]*[\w/] | www\.[^\s<>"]*[\w/]
+    | [\w.+-]+@[\w-]+(?:\.[\w-]+)+
+    | [@\#][^\W\d]\w*
+    | '(?:n'|em\b|tis\b|twas\b|\d\ds?\b) | (?<!\w){_ENDS}\b
+    | (?-i:[A-Z]+(?:&[A-Z]+)+)(?:'s)? | [cf]\# | [a-z]\+\+
+    | (?:[^\W\d_]\.){{2,}} | \bph\.d\. | \b[a-z]\.(?![^\W\d_])
+    | \b(?:{"|".join(_ABBREVIATIONS.split())})\.(?!\w)
+    | \b(?:no|pp|fig)\.(?=\s*\d)
+    | [^\W\d_][^\W_]*(?:\.[^\W\d_][^\W_]*)+(?:/[\w/?=&.-]*\w)?   # names with a period
+    | \(\d{{3}}\)(?=\s*\d{{3}}-)                                 # of telephones
+    | \d+:\d\d(?=[ap]m\b)
+    | (?:(?<![\w)])[-+])?(?:\d+|(?=\.\d))(?:[.,:]\d+)*\w*(?:[-/]\w+)*(?:'s)?
+    | \w+(?:[-/]\w+)*(?:'\w+)*
+    | --+ | \.\.+ | [?!]+ | \#\#+ | [^\w\s]
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_TAIL = re.compile(rf"(?<=\w){_ENDS}$")
+_PAIRS = {  # the words that Penn's treebank splits
+    "cannot": ("can", "not"), "gonna": ("gon", "na"), "gotta": ("got", "ta"),
+    "wanna": ("wan", "na"), "gimme": ("gim", "me"), "lemme": ("lem", "me"),
+    "'tis": ("'t", "is"), "'twas": ("'t", "was"), "y'all": ("y'", "all"),
+}  # fmt: skip
+# What the COCO evaluation drops. It knows brackets in capitals only, and they are
+# lower-case by then, so it counts them as words: so do we.
+_DROPPED = frozenset("' \" ` . ? ! , : - -- ... ;".split())
 
 
 def tokens(text: str) -> list[str]:
-    """Lower-case words without punctuation.
+    """Lower-case words without punctuation, as the COCO evaluation has them.
 
-    COCO's own evaluation runs Stanford's Java tokenizer here, which also splits
-    contractions (do n't). Ours leaves them whole: no choice between two captions
-    hangs on it, but scores are comparable only among themselves.
+    It runs Stanford's Java tokenizer, which splits contractions (do n't) and keeps
+    wi-fi, and/or and 5/5. This follows its rules, not its code: nearly all captions
+    are split alike, rare signs (smileys, tags, scripts without spaces) may not be.
     """
-    return [t for t in _TOKEN.findall(text.lower()) if t not in _DROPPED]
+    words = (w.lower() for w in _TOKEN.findall(text.translate(_SIGNS)))
+    return [part for w in words if w not in _DROPPED for part in _parted(w)]
+
+
+def _parted(word: str) -> list[str]:
+    """do n't, should n't 've, can not; a bracket by its name."""
+    tails: list[str] = []
+    while tail := _TAIL.search(word):
+        tails.insert(0, tail[0])
+        word = word[: tail.start()]
+    for sign, name in _BRACKETS.items():
+        word = word.replace(sign, f"-{name}-")
+    return [*_PAIRS.get(word, (word,)), *tails]
 
 
 class Cider:

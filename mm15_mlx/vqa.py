@@ -71,9 +71,19 @@ def exact_match(said: str, answers: Sequence[str]) -> float:
 
 
 def contains(said: str, answers: Sequence[str]) -> float:
-    """An answer stands somewhere in what is said, case and spaces folded (OCRBench)."""
-    text = folded(said)
-    return float(any(folded(a) in text for a in answers))
+    """OCRBench's: an answer stands somewhere in what is said, whatever its case."""
+    text = _line(said.lower())
+    return float(any(_line(a.lower()) in text for a in answers))
+
+
+def contains_formula(said: str, answers: Sequence[str]) -> float:
+    """OCRBench's for handwritten formulas: case counts, spaces do not."""
+    text = _line(said).replace(" ", "")
+    return float(any(_line(a).replace(" ", "") in text for a in answers))
+
+
+def _line(text: str) -> str:
+    return text.strip().replace("\n", " ")
 
 
 # --- VQA -------------------------------------------------------------------------
@@ -83,11 +93,11 @@ _DIGITS = dict(zip(
     ("0", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10"), strict=True,
 ))  # fmt: skip
 _ARTICLES = ("a", "an", "the")
-_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-_NUMBER_COMMA = re.compile(r"\d,\d")
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`!'
 _PERIOD = re.compile(r"\.(?!\d)")
-# Written without one of its apostrophes each of these is put right. VQAEval's table
-# has no others: `hell`, `shed` and `wed` are words.
+_PERIODS = 32  # no more: the original gives a flag (re.UNICODE) where the count stands
+# Written without one of its apostrophes each of these is put right. The original's
+# table has no others: `hell`, `shed` and `wed` are words.
 _SHORT = """
 ain't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
 haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am aren't
@@ -104,22 +114,24 @@ _CONTRACTIONS = {
     for short in _SHORT
     for k, char in enumerate(short)
     if char == "'"
-} | {"somebody'd": "somebodyd"}  # so VQAEval has it
+} | {"somebody'd": "somebodyd"}  # so the original has it
 
 
 def vqa_normalised(text: str) -> str:
-    """As VQA's own evaluation reads an answer: no articles and hardly punctuation,
+    """As TextVQA's own evaluation reads an answer: no articles and hardly punctuation,
     numbers to ten as digits, contractions with their apostrophes.
 
-    The quirks are the original's: punctuation becomes a space unless a space or a
-    number's comma is near, when it vanishes.
+    The quirks are the original's: commas and question marks go first, `'s` becomes a
+    word of its own, and any other mark becomes a space, unless it stands beside one
+    somewhere, when it vanishes everywhere.
     """
-    text = " ".join(text.split())
-    found = text
+    text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+    found = text = text.replace("\n", " ").replace("\t", " ")
     for mark in _PUNCTUATION:
-        loose = f"{mark} " in text or f" {mark}" in text or _NUMBER_COMMA.search(text)
+        loose = f"{mark} " in text or f" {mark}" in text
         found = found.replace(mark, "" if loose else " ")
-    words = [_DIGITS.get(w, w) for w in _PERIOD.sub("", found).lower().split()]
+    found = _PERIOD.sub("", found, count=_PERIODS)
+    words = [_DIGITS.get(w, w) for w in found.split()]
     return " ".join(_CONTRACTIONS.get(w, w) for w in words if w not in _ARTICLES)
 
 
@@ -127,8 +139,8 @@ def vqa_accuracy(said: str, answers: Sequence[str]) -> float:
     """VQA's (arXiv 1505.00468): the mean, over leaving one person out, of the others
     who say the same, three being enough.
 
-    Both sides are always normalised. VQAEval leaves them as they are where all people
-    agree, which makes `Yes` wrong beside ten `yes`: our choice.
+    Both sides are always normalised, as in TextVQA's evaluation; VQA v2's leaves them
+    as they are where all people agree, and reads commas and `'s` in another way.
     """
     same = [vqa_normalised(a) == vqa_normalised(said) for a in answers]
     total = sum(same)
@@ -137,21 +149,34 @@ def vqa_accuracy(said: str, answers: Sequence[str]) -> float:
 
 # --- multiple choice -------------------------------------------------------------
 
-_LETTERS = (
-    re.compile(r"^\W*([A-Za-z])\W*$"),  # b, (B), B.
-    re.compile(r"^([A-Z])[.):]"),  # B. because
-    re.compile(r"(?i:answer|option|choice)(?:\s+is)?\W+([A-Z])\b"),
+_ALONE = re.compile(r"\W*([A-Za-z])\W*")  # b, (B), B.
+_FIRST = re.compile(r"\s*([A-Z])\.")  # B. because
+_FORMS = (
     re.compile(r"\(([A-Z])\)"),
+    re.compile(r"(?<!\S)([A-HJ-Z])(?!\S)"),  # I is a word
+    re.compile(r"\b([A-HJ-Z])\."),
+    re.compile(r"^\s*([A-Z])[):]"),
 )
+_AROUND = (",", ".", "!", "?", ";", ":", "'")
 
 
 def choice(said: str) -> str | None:
-    """The letter that an answer names, in the surest of a few forms; not published,
-    our choice. An answer that names two in the same form names none."""
-    for pattern in _LETTERS:
-        letters = {letter.upper() for letter in pattern.findall(said.strip())}
+    """The letter that an answer names, as MuirBench's evaluation reads it (MMMU's): in
+    brackets, else standing alone; of several the last.
+
+    A letter before a period counts too, as lmms-eval has it for MuirBench and NExT-QA,
+    and `b`, `B)` and `B:`, our choice. Where the original looks for the words of an
+    option, or at last draws one at random, this finds None: our choice.
+    """
+    alone = _ALONE.fullmatch(said) or _FIRST.match(said)
+    if alone:
+        return alone[1].upper()
+    for mark in _AROUND:
+        said = said.strip(mark)
+    for form in _FORMS:
+        letters = form.findall(said)
         if letters:
-            return letters.pop() if len(letters) == 1 else None
+            return letters[-1]
     return None
 
 
@@ -161,6 +186,37 @@ def mcq(said: str, answers: Sequence[str]) -> float:
     return float(letter is not None and letter in map(choice, answers))
 
 
+# --- VL-ICL ----------------------------------------------------------------------
+
+
+def cut(said: str) -> str:
+    """What VL-ICL's evaluation keeps of an answer: its first line, or where there is
+    only one, what stands before the first period."""
+    said = said.strip()
+    end = said.find("\n")
+    if end <= 0:
+        end = said.find(".")
+    return said[:end] if end > 0 else said
+
+
+def first_line(said: str, answers: Sequence[str]) -> float:
+    """VL-ICL's: what is kept of the answer is the truth, whatever its case."""
+    return float(cut(said).lower() in [a.lower() for a in answers])
+
+
+def first_number(said: str, answers: Sequence[str]) -> float:
+    """VL-ICL's for the operators: the first digits of what is kept. A minus is not read
+    there, so a negative truth is never met: the original's quirk."""
+    number = re.search(r"\d+", cut(said))
+    return float((number[0] if number else "") in answers)
+
+
+def yes_or_no(said: str, answers: Sequence[str]) -> float:
+    """VL-ICL's for pairs: what holds `yes` says so, and all else says no."""
+    found = "yes" if "yes" in cut(said).lower() else "no"
+    return float(found in [a.lower() for a in answers])
+
+
 METRICS: dict[str, Callable[[str, Sequence[str]], float]] = {
     "anls": anls,
     "relaxed_accuracy": relaxed_accuracy,
@@ -168,4 +224,8 @@ METRICS: dict[str, Callable[[str, Sequence[str]], float]] = {
     "vqa_accuracy": vqa_accuracy,
     "mcq": mcq,
     "contains": contains,
+    "contains_formula": contains_formula,
+    "first_line": first_line,
+    "first_number": first_number,
+    "yes_or_no": yes_or_no,
 }

@@ -30,8 +30,20 @@ def test_the_ways_of_asking_agree(
     few = ["--screens", "1", "--questions", "2", "--trials", "1"]
     assert script.main([str(path), "--model", str(button), *few]) == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert [w["same_answers"] for w in report["ways"].values()] == [2, 2, 2]
+    assert [w["same_answers"] for w in report["ways"].values()] == [2] * 4
     assert report["ways"]["together"]["slower"] == 1
+    second = tmp_path / "more.jsonl"
+    Image.new("RGB", (90, 160), "red").save(tmp_path / "b.png")
+    second.write_text("\n".join(json.dumps(r | {"image": "b.png"}) for r in rows))
+    both = [str(path), str(second), "--model", str(button), "--screens", "2"]
+    two = ["--questions", "2", "--trials", "1", "--ways", "together", "mixed"]
+    assert script.main([*both, *two]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ways = json.loads(lines[-1])["ways"]
+    assert {way: found["same_answers"] for way, found in ways.items()} == {
+        "together": 4, "mixed": 4,
+    }  # fmt: skip
+    assert lines[3].startswith("| one by one, in random order | ")
     assert script.main([str(path), "--questions", "4"]) == 2  # a list does not count
     assert "only 0 screens have 4 questions; ask" in capsys.readouterr().err
     with pytest.raises(UserError, match="ask for fewer with --screens or --questions"):

@@ -224,6 +224,34 @@ def test_split_last_is_a_field_of_the_configuration() -> None:
         TilingConfig(split_last=-1)
 
 
+def test_the_whole_prompt_of_two_examples(
+    ui: tuple[MM15, Processor], file: Callable[..., Path]
+) -> None:
+    """Every id as its piece, from a system text to where the answer begins: examples
+    are whole turns, only the last picture is split (two tiles, then its overview)."""
+    path = file(
+        row("a.png", "What is <box>0,0,60,200</box>?", "On"),
+        row("b.png", "Where is On?", "[40,20,80,40]"),
+    )
+    processor = ui[1]
+    wide = load_picture(Image.new("RGB", (168, 84), "red"))
+    content = [{"type": "image", "image": wide}, {"type": "text", "text": "Off?"}]
+    before, question = framed(
+        read_shots(path), "Read", {"role": "user", "content": content}, 1
+    )
+    ids = processor.prepare([*before, question]).ids
+    pieces = "".join(processor.tokenizer.piece(i) for i in ids)
+    assert pieces.replace("<|image|>" * 16, "<view>").replace("▁", " ") == (
+        "<|system|>Read<|end|>"
+        "<|user|><view>What is <box><loc_0><loc_0><loc_500><loc_1000></box>?<|end|>"
+        "<|assistant|>On<|end|>"
+        "<|user|><view>Where is On?<|end|>"
+        "<|assistant|><box><loc_500><loc_500><loc_1000><loc_1000></box><|end|>"
+        "<|user|>(2, 1, 1)<view>(2, 1, 2)<view>(2, 0, 0)<view>Off?<|end|>"
+        "<|assistant|>"
+    )
+
+
 # --- read once for many questions ----------------------------------------------------
 
 

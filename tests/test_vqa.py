@@ -9,12 +9,17 @@ from mm15_mlx.vqa import (
     anls,
     choice,
     contains,
+    contains_formula,
+    cut,
     edits,
     exact_match,
+    first_line,
+    first_number,
     mcq,
     relaxed_accuracy,
     vqa_accuracy,
     vqa_normalised,
+    yes_or_no,
 )
 
 
@@ -53,8 +58,23 @@ def test_relaxed_accuracy(said: str, answer: str, value: float) -> None:
 def test_exact_match_and_containment() -> None:
     assert exact_match(" Sign  IN", ["log in", "sign in"]) == 1
     assert exact_match("sign in now", ["sign in"]) == 0
-    assert contains("It reads: Sign  in now", ["sign in"]) == 1
+    assert contains("It reads: Sign\nin now", ["log in", " sign in"]) == 1
+    assert contains("sign  in", ["sign in"]) == 0  # two spaces are not one
     assert contains("sign", ["sign in"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        (r"It is \frac {1}{2} + x.", 1.0),
+        ("\\frac{1}{2}\n+x", 1.0),
+        (r"\FRAC{1}{2}+x", 0.0),
+    ],
+)
+def test_formulas_are_compared_with_case_and_without_spaces(
+    said: str, value: float
+) -> None:
+    assert contains_formula(said, [r"\frac { 1 } { 2 } + x"]) == value
 
 
 @pytest.mark.parametrize(
@@ -65,8 +85,17 @@ def test_exact_match_and_containment() -> None:
         ("couldnt've", "couldn't've"),
         ("hell", "hell"),  # a word, not he'll
         ("black/white", "black white"),
-        ("yes, sir", "yes sir"),  # a space beside it: gone
-        ("1,000", "1000"),  # a number's comma takes every other mark along
+        ("yes, sir/madam -", "yes sir madam"),  # a space beside it: gone
+        ("top-left -", "topleft"),  # everywhere
+        ("1,000", "1000"),
+        ("$1,000-$2,000", "$1000 $2000"),
+        ("red,blue", "redblue"),  # no space is left, as the original has it
+        ("what?yes", "whatyes"),
+        ("The dog's", "dog 's"),
+        ('"Moe"\'s', "moe 's"),
+        ("thats", "that's"),
+        ("that's", "that 's"),
+        ("." * 33, "."),  # the original's count of what it takes away
         ("3.5", "3.5"),
         ("none", "0"),
         ("somebody'd", "somebodyd"),
@@ -86,21 +115,49 @@ def test_vqa_accuracy_leaves_one_person_out() -> None:
     once = ["red"] + ["blue"] * 9
     assert vqa_accuracy("red", once) == pytest.approx(9 * (1 / 3) / 10)
     assert vqa_accuracy("Yes.", ["yes"] * 10) == 1.0  # normalised though all agree
+    assert vqa_accuracy("$1,000-$2,000", ["$1000-$2000"] * 10) == 1.0
+    assert vqa_accuracy("red,blue", ["red blue"] * 10) == 0.0
+    assert vqa_accuracy("dog's", ["dog 's"] * 10) == 1.0
 
 
 @pytest.mark.parametrize(
     ("said", "letter"),
     [
         ("B", "B"), ("b", "B"), ("(B)", "B"), ("B.", "B"), (" B) the red one", "B"),
+        ("B. the red one (A)", "B"), ("B: red", "B"), ("It is B. Red", "B"),
         ("The answer is C", "C"), ("Answer: (D)", "D"), ("I choose (A), a cat", "A"),
-        ("Option B", "B"),
-        ("(A) or (B)", None), ("a cat", None), ("A cat", None),
-        ("The answer is a cat", None), ("", None), ("Bobby", None),
+        ("Option B", "B"), ("I think so", None),
+        ("(A) or (B)", "B"), ("not A but C", "C"),  # the last
+        ("(A), and B is not", "A"),  # brackets before letters
+        ("A cat", "A"),  # so the original has it
+        ("a cat", None), ("The answer is a cat", None), ("", None), ("Bobby", None),
     ],
 )  # fmt: skip
 def test_the_letter_of_an_answer(said: str, letter: str | None) -> None:
     assert choice(said) == letter
     assert mcq(said, ["(B)"]) == (letter == "B")
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (" dax. It is one.", "dax"), ("dax\nA wug. Yes", "dax"), ("dax", "dax"),
+        ("It. Is\nso", "It. Is"),  # a period counts only where one line is
+        (".5", ".5"), ("", ""),
+    ],
+)  # fmt: skip
+def test_what_vl_icl_keeps_of_an_answer(said: str, kept: str) -> None:
+    assert cut(said) == kept
+
+
+def test_answers_of_vl_icl() -> None:
+    assert first_line("Dax.", ["dax"]) == first_line("dax\nbecause", ["Dax"]) == 1
+    assert first_line("a dax", ["dax"]) == 0
+    assert first_number("It is 12.", ["12"]) == first_number("12x7", ["12"]) == 1
+    assert first_number("twelve", ["12"]) == first_number("2\n12", ["12"]) == 0
+    assert first_number("-3", ["-3"]) == 0  # digits only: the original's quirk
+    assert yes_or_no("Yes, it does", ["yes"]) == yes_or_no("perhaps", ["No"]) == 1
+    assert yes_or_no("No.\nYes", ["no"]) == 1 and yes_or_no("yes", ["no"]) == 0
 
 
 @given(st.text(max_size=12), st.text(max_size=12))

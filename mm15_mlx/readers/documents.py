@@ -13,6 +13,7 @@ from mm15_mlx.readers.records import Record, records
 from mm15_mlx.tasks import LEAST_PEOPLE, Row
 
 SHORT = "\nAnswer the question using a single word or phrase."
+FORMULAS = "Handwritten Mathematical Expression Recognition"  # of OCRBench, HME100k
 WORD = "\nAnswer the question with a single word."
 
 
@@ -87,19 +88,19 @@ def chartqa(path: Path, split: str | None) -> Iterator[Row]:
 
 def ocrbench(path: Path, split: str | None) -> Iterator[Row]:
     """OCRBench (arXiv 2305.07895): `OCRBench.json` with `OCRBench_Images/`, the hub's
-    parquet, or VLMEvalKit's TSV. Metric: containment; the published score is the sum
-    over 1000 rows, the mean here times 1000. Slice: `category`.
-
-    Of handwritten formulas the original compares without spaces and with case; here
-    they are compared like the rest: our choice. Layout as of 2026, not tried with the
-    real files.
+    parquet, or VLMEvalKit's TSV. Metric: containment, of handwritten formulas with case
+    and without spaces; the published score is the sum over 1000 rows, the mean of both
+    metrics over all rows times 1000. Slice: `category`. Layout as of 2026, not tried
+    with the real files.
     """
     patterns = ("OCRBench.json", "*.parquet", "OCRBench*.tsv", "*.jsonl")
     for record in records(path, patterns, split):
         image = record.picture("image", "image_path", below=("OCRBench_Images",))
         answers = _answers(record, "answers", "answer")
-        row = _row(record, image, record.text("question"), answers, "contains")
-        yield row | {"category": record.text("type", "question_type", "category")}
+        category = record.text("type", "question_type", "category")
+        metric = "contains_formula" if category == FORMULAS else "contains"
+        row = _row(record, image, record.text("question"), answers, metric)
+        yield row | {"category": category}
 
 
 def _answers(record: Record, *keys: str) -> list[str]:

@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 from mm15_mlx.config import UserError
 from mm15_mlx.json_lines import read_text
 from mm15_mlx.readers.pictures import found
+from mm15_mlx.readers.plain_pickles import read_plain
 from mm15_mlx.readers.records import Record, numbers, records, upright_box
-from mm15_mlx.readers.sources import pickled, read_json
+from mm15_mlx.readers.sources import read_json
 from mm15_mlx.tasks import Row
 
 _COCO = ("train2014", "images/train2014", "images", "val2014", "train2017")
@@ -24,8 +25,9 @@ def refcoco(path: Path, split: str | None) -> Iterator[Row]:
     """RefCOCO (arXiv 1608.00272), in one of three layouts; one row for each expression,
     boxes x, y, width, height in pixels in all of them.
 
-    - `instances.json` with `refs*.json`, the original's two files; the original's refs
-      are a pickle, which is not read: export it. `split` is compared with each ref's.
+    - `instances.json` with `refs(unc).p`, the original's two files, or the refs as JSON
+      (`refs(umd).p` of RefCOCOg; another of the folder is read where it is named). No
+      pickle is run: only one of plain values is read. `split` is that of each ref.
     - `finetune_refcoco_{split}.json` of MDETR, which Ferret is measured on: an image
       and an annotation for each expression, pictures in `train2014`.
     - The hub's exports (lmms-lab), parquet or JSON rows: `image`, `bbox`, `answer`, a
@@ -49,12 +51,15 @@ def refcocog(path: Path, split: str | None) -> Iterator[Row]:
 
 def _referring(path: Path, split: str | None, name: str) -> Iterator[Row]:
     instances = path / "instances.json"
-    if instances.is_file():
-        yield from _instances(instances, split)
+    if instances.is_file() or any(path.glob("refs*.p")):
+        yield from _instances(instances, _refs_of(path), split)
+        return
+    if path.match("refs*.p") or path.match("refs*.json"):
+        yield from _instances(path.parent / "instances.json", path, split)
         return
     # one folder of MDETR's holds all three
     mdetr = f"finetune_{name}_*.json"
-    patterns = (mdetr, "*.parquet", "*.jsonl", "*.json", "refs*.p")
+    patterns = (mdetr, "*.parquet", "*.jsonl", "*.json")
     for record in records(path, patterns, split, inside="rows"):
         if "annotations" in record.data and "images" in record.data:
             yield from _mdetr(record)
@@ -85,23 +90,38 @@ def _mdetr(record: Record) -> Iterator[Row]:
         yield _row(str(image["id"]), path, image["caption"], _corners(box, where))
 
 
-def _instances(file: Path, split: str | None) -> Iterator[Row]:
-    folder = file.parent
-    refs = sorted(folder.glob("refs*.json"))
+def _refs_of(folder: Path) -> Path:
+    """The refs of a folder: the split that everybody uses, where there are several."""
+    refs = sorted(folder.glob("refs*.json")) or sorted(folder.glob("refs*.p"))
     if not refs:
-        pickles = sorted(folder.glob("refs*.p"))
-        if pickles:
-            raise pickled(pickles[0])
-        raise UserError(f"{folder} holds instances.json without refs*.json; add it")
+        raise UserError(
+            f"{folder} holds instances.json without refs*.p or refs*.json; add it"
+        )
+    usual = [r for r in refs if "unc" in r.name or "umd" in r.name]
+    return (usual or refs)[0]
+
+
+# What a ref must have; `sentences` is looked at where it is used.
+_REF = {"image_id": int, "ann_id": int, "split": str, "sentences": list}
+_KINDS = {int: "a number", str: "a text", list: "a list"}
+
+
+def _instances(file: Path, listed: Path, split: str | None) -> Iterator[Row]:
+    if not file.is_file():
+        raise UserError(f"{listed} needs instances.json beside it, which has the boxes")
+    folder = file.parent
     data = read_json(file)
     boxes = {a["id"]: a.get("bbox") for a in _objects(data, "annotations", str(file))}
     names = {i["id"]: i.get("file_name") for i in _objects(data, "images", str(file))}
+    whole = read_plain(listed) if listed.suffix == ".p" else read_json(listed)
     seen = set()
-    for number, ref in enumerate(_objects({"refs": read_json(refs[0])}, "refs", ""), 1):
-        where = f"{refs[0]}, row {number}"
-        for key in ("image_id", "ann_id", "split", "sentences"):
+    for number, ref in enumerate(_objects({"refs": whole}, "refs", str(listed)), 1):
+        where = f"{listed}, row {number}"
+        for key, kind in _REF.items():
             if key not in ref:
                 raise UserError(f"{where} lacks the key {key!r}")
+            if not isinstance(ref[key], kind):
+                raise UserError(f"{where}: {key} must be {_KINDS[kind]}")
         seen.add(ref["split"])
         if split is not None and ref["split"].casefold() != split.casefold():
             continue
@@ -113,10 +133,12 @@ def _instances(file: Path, split: str | None) -> Iterator[Row]:
         for sentence in _objects(ref, "sentences", where):
             name = f"{ref.get('ref_id', number)}-{sentence.get('sent_id', 0)}"
             text = sentence.get("sent") or sentence.get("raw") or ""
+            if not isinstance(text, str):
+                raise UserError(f"{where}: a sentence must be a text")
             yield _row(name, path, text, box) | {"split": ref["split"]}
     if split is not None and split.casefold() not in {s.casefold() for s in seen}:
         raise UserError(
-            f"{refs[0]} has no ref of the split {split!r}; "
+            f"{listed} has no ref of the split {split!r}; "
             f"it has {', '.join(sorted(seen))}"
         )
 
