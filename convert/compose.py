@@ -27,18 +27,13 @@ from mm15_mlx.config import (
     TilingConfig,
 )
 from mm15_mlx.convert.gguf import Gguf
+from mm15_mlx.convert.keys import Keys, keys_of_parts
+from mm15_mlx.convert.origins import Digest, commit_of, sign
 from mm15_mlx.convert.parts import Part, open_decoder, open_encoder
 from mm15_mlx.convert.proof import bits_per_weight, prove
 from mm15_mlx.convert.recipes import Licence
 from mm15_mlx.convert.rules import Plan, Rule, plan_rules
-from mm15_mlx.convert.run import (
-    CARD,
-    Say,
-    licence_in,
-    one_digest,
-    read_licence,
-    strictest,
-)
+from mm15_mlx.convert.run import Say, licence_in, read_licence, strictest
 from mm15_mlx.convert.stream import Read, write_model
 from mm15_mlx.convert.upload import (
     check_licence,
@@ -103,6 +98,12 @@ class Joined:
     decoder: Part
     words: Vocabulary
     seed: int
+    tokenizer: dict[str, str] | None = None  # its source, where it is another's
+
+    @property
+    def made_sparse(self) -> bool:
+        """Whether a dense decoder's MLPs become experts."""
+        return any(isinstance(rule, Experts) for rule in self.decoder.rules)
 
 
 def join(
@@ -145,7 +146,12 @@ def join(
         tiling=TilingConfig(tile_size=tile_size),
         prompt=words.prompt,
     )
-    return Joined(config, eyes, mouth, words, seed)
+    other = None
+    if tokenizer:
+        revision = commit_of(file.parent) or ""
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        other = {"source": tokenizer, "revision": revision, "sha256": digest}
+    return Joined(config, eyes, mouth, words, seed, other)
 
 
 def sparse(text: TextConfig, experts: int, every: int) -> TextConfig:
@@ -255,10 +261,18 @@ def compose(
     if upload_repo:
         check_repo(upload_repo)
         encoder, decoder = public(encoder), public(decoder)
+        if other := joined.tokenizer:
+            other = other | {"source": public(other["source"])}
+            joined = dataclasses.replace(joined, tokenizer=other)
     plan, read = plan_joined(joined, dtype)
+    parts = {"encoder": joined.encoder, "decoder": joined.decoder}
+    keys = keys_of_parts(joined.config, parts, plan, joined.made_sparse)
+    keys.check(f"{encoder} with {decoder}")
     sources = {
-        "encoder": _source(encoder, revisions[0], joined.encoder, dry_run),
-        "decoder": _source(decoder, revisions[1], joined.decoder, dry_run),
+        part: _source(name, revision, parts[part])
+        for part, name, revision in zip(
+            parts, (encoder, decoder), revisions, strict=True
+        )
     }
     licences = [Licence(s["licence"], s["licence_class"]) for s in sources.values()]
     kind = strictest(licences).kind
@@ -267,58 +281,63 @@ def compose(
     for part, source in sources.items():
         say(f"{part:<11} {source['source']} ({source['licence']})")
     say(f"licence     {kind}")
+    say(f"keys        {keys.names()}")
+    say(f"model       {keys.numbers()}")
     for line in _tokens(joined.words):
         say(line)
     if dry_run or folder is None:
         for line in plan.lines():
             say(line)
         return
-    provenance = _provenance(sources, kind, joined.seed)
-    config = dataclasses.replace(joined.config, provenance=provenance)
-    card = _card(sources, kind, joined)
-    files = {joined.words.name: joined.words.content, CARD: card.encode()}
-    like = dict(tree_flatten(MM15(config).parameters()))
+    digests = {part: Digest(held.held) for part, held in parts.items()}
+    like = dict(tree_flatten(MM15(joined.config).parameters()))
 
     def check(partial: Path) -> None:
+        for part, digest in digests.items():
+            sources[part]["sha256"] = str(digest)
+        card = _card(sources, kind, joined, keys)
+        sign(partial, _provenance(sources, kind, joined), card)
         for line in bits_per_weight(partial, like):
             say(line)
         say(f"proof       {prove(partial, folder)}")
 
-    write_model(folder, config, plan, read, files=files, check=check, force=force)
+    files = {joined.words.name: joined.words.content}
+    write_model(
+        folder, joined.config, plan, read, files=files, check=check, force=force
+    )
     if upload_repo:
         say(f"upload      {upload(folder, upload_repo)}")
 
 
-def _source(name: str, revision: str | None, part: Part, quick: bool) -> dict[str, str]:
-    """Name, revision, digest and licence of one source; `quick` leaves the digest."""
+def _source(name: str, revision: str | None, part: Part) -> dict[str, str]:
+    """Name, revision and licence of one source."""
     if isinstance(part.held, Gguf):  # its own metadata has it, not a card beside it
         licence = licence_in(
             f"license: {part.held.metadata.get('general.license') or ''}"
         )
     else:
         licence = read_licence(part.folder)
-    digests = {} if quick else part.held.sha256()
     return {
-        "source": name, "revision": revision or "",
-        "sha256": one_digest(digests),
+        "source": name, "revision": commit_of(part.folder) or revision or "",
         "licence": licence.name or "unknown", "licence_class": licence.kind,
     }  # fmt: skip
 
 
 def _provenance(
-    sources: Mapping[str, Mapping[str, str]], kind: str, seed: int
+    sources: Mapping[str, Mapping[str, str]], kind: str, joined: Joined
 ) -> dict[str, Any]:
     """Both sources, and of the whole what `info` shows."""
     both = list(sources.values())
     listing = "".join(f"{s['sha256']}  {part}\n" for part, s in sources.items())
+    other = {"tokenizer": joined.tokenizer} if joined.tokenizer else {}
     return {
         "source": " + ".join(s["source"] for s in both),
         "revision": " + ".join(s["revision"] or "not given" for s in both),
         "sha256": hashlib.sha256(listing.encode()).hexdigest(),
         "licence": " + ".join(dict.fromkeys(s["licence"] for s in both)),
         "licence_class": kind, "tool": f"mm15-mlx {__version__}",
-        **{part: dict(s) for part, s in sources.items()},
-        "connector": {"source": "random", "seed": seed},
+        **{part: dict(s) for part, s in sources.items()}, **other,
+        "connector": {"source": "random", "seed": joined.seed},
         "not_published": "special tokens, their rows, and the chat are our choice",
     }  # fmt: skip
 
@@ -333,15 +352,22 @@ def _tokens(words: Vocabulary) -> list[str]:
     return lines
 
 
-def _card(sources: Mapping[str, Mapping[str, str]], kind: str, joined: Joined) -> str:
+def _card(
+    sources: Mapping[str, Mapping[str, str]], kind: str, joined: Joined, keys: Keys
+) -> str:
     rows = "".join(
         f"| {part} | `{s['source']}` | {s['revision'] or 'not given'} | "
         f"`{s['sha256']}` | {s['licence']}: {s['licence_class']} |\n"
         for part, s in sources.items()
     )
+    if other := joined.tokenizer:
+        rows += (
+            f"| tokenizer | `{other['source']}` | {other['revision'] or 'not given'} | "
+            f"`{other['sha256']}` | |\n"
+        )
     text, connector = joined.config.text_config, joined.config.connector_config
     experts = ""
-    if any(isinstance(rule, Experts) for rule in joined.decoder.rules):
+    if joined.made_sparse:
         experts = (
             f"In every {text.decoder_sparse_step} layers the MLP of the last has "
             f"become {text.num_experts} equal experts.\n"
@@ -357,6 +383,8 @@ is random: train it before asking about pictures.
 | part | source | revision | sha256 | licence |
 |---|---|---|---|---|
 {rows}
+{keys.names()}: {keys.numbers()}.
+
 The stricter of the two licences holds for the whole: {kind}. Not published by MM1.5, \
 our choice: {"; ".join(_tokens(joined.words))}.
 """

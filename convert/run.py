@@ -6,19 +6,20 @@ knowledge of families (families.py), files (sources.py, stream.py) or the networ
 """
 
 import dataclasses
-import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 
 from mm15_mlx import __version__
-from mm15_mlx.checkpoint import CONFIG, WeightsError, read_json
+from mm15_mlx.checkpoint import CARD, CONFIG, WeightsError, read_json
 from mm15_mlx.config import ConfigError, ModelConfig, UserError
 from mm15_mlx.convert.families import recognise
+from mm15_mlx.convert.keys import Keys, keys_of
 from mm15_mlx.convert.mm15 import FAMILY
+from mm15_mlx.convert.origins import Digest, commit_of, sign
 from mm15_mlx.convert.proof import bits_per_weight, prove
 from mm15_mlx.convert.recipes import Licence, Recipe
 from mm15_mlx.convert.sources import Source, open_source
@@ -37,7 +38,6 @@ from mm15_mlx.quantize import quantisation as quantisation
 from mm15_mlx.tokenizer import TOKENIZER_FILE, TOKENIZER_JSON, Tokenizer, tokenizer_file
 
 Say = Callable[[str], None]
-CARD = "README.md"
 _LICENCE = re.compile(
     r"^license(?:_name)?:\s*[\"']?([\w .-]+?)[\"']?\s*$", re.MULTILINE
 )
@@ -124,9 +124,13 @@ def convert(
     recipe = recognise(source, shapes)
     config = with_image_token(recipe, source)
     plan = plan_model(config, whole.placeholders(), recipe.rules)
-    origins = [_Origin(name, revision, held, read_licence(source, recipe.licence))]
+    keys = keys_of(whole, plan)
+    keys.check(name)
+    licence = read_licence(source, recipe.licence)
+    origins = [_Origin(name, commit_of(source) or revision or "", held, licence)]
     if tower and clip:
-        origins.append(_Origin(tower[0], None, clip, read_licence(tower[1])))
+        licence = read_licence(tower[1])
+        origins.append(_Origin(tower[0], commit_of(tower[1]) or "", clip, licence))
     licence = strictest([origin.licence for origin in origins])
     if upload_repo:
         check_licence(upload_repo, licence.kind, licence.name)
@@ -137,15 +141,18 @@ def convert(
     for note in recipe.notes:
         say(f"note        {note}")
     say(f"source      {whole.parameters:,} parameters, {_size(whole.nbytes)}")
-    filled = sum(a.size for a in plan.parameters.values())
-    say(f"model       {filled:,} parameters")
+    say(f"keys        {keys.names()}")
+    say(f"model       {keys.numbers()}")
     if dry_run or folder is None:
         for line in plan.lines():
             say(line)
         return
-    config = dataclasses.replace(config, provenance=_provenance(origins, licence))
+    digests = [Digest(origin.held) for origin in origins]
 
     def check(partial: Path) -> None:
+        taken = [str(digest) for digest in digests]
+        card = _card(recipe.family, keys, origins, taken)
+        sign(partial, _provenance(origins, taken, licence), card)
         for line in bits_per_weight(partial, plan.parameters):
             say(line)
         say(f"proof       {prove(partial, folder)}")
@@ -155,7 +162,7 @@ def convert(
     # Encoder and connector stay as they are, being small and sensitive (our choice).
     parts = dict.fromkeys(TEXT_PARTS, quantisation) if quantisation else None
     write_model(
-        folder, config, plan, whole.read, files=_files(source, recipe, origins),
+        folder, config, plan, whole.read, files=_tokenizer(source),
         dtype=dtype, parts=parts, check=check, force=force,
     )  # fmt: skip
     if upload_repo:
@@ -166,7 +173,7 @@ class _Origin(NamedTuple):
     """A checkpoint that went into the model, as the user named it."""
 
     name: str
-    revision: str | None
+    revision: str  # "" where nothing tells
     held: Source
     licence: Licence
 
@@ -204,22 +211,14 @@ def _size(nbytes: int) -> str:
     return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"
 
 
-def one_digest(digests: Mapping[str, str]) -> str:
-    """Of one file its own digest, of several that of the list sha256sum prints."""
-    if len(digests) == 1:
-        return next(iter(digests.values()))
-    listing = "".join(f"{d}  {n}\n" for n, d in sorted(digests.items()))
-    return hashlib.sha256(listing.encode()).hexdigest()
-
-
-def _provenance(origins: list[_Origin], licence: Licence) -> dict[str, Any]:
+def _provenance(
+    origins: list[_Origin], digests: list[str], licence: Licence
+) -> dict[str, Any]:
     """Of the source, and beside it of a tower that came from elsewhere."""
     facts = [
-        {
-            "source": o.name, "revision": o.revision or "",
-            "sha256": one_digest(o.held.sha256()),
-        } for o in origins
-    ]  # fmt: skip
+        {"source": o.name, "revision": o.revision, "sha256": digest}
+        for o, digest in zip(origins, digests, strict=True)
+    ]
     whole: dict[str, Any] = {
         **facts[0], "licence": licence.name or "unknown",
         "licence_class": licence.kind, "tool": f"mm15-mlx {__version__}",
@@ -229,25 +228,29 @@ def _provenance(origins: list[_Origin], licence: Licence) -> dict[str, Any]:
     return whole
 
 
-def _files(source: Path, recipe: Recipe, origins: list[_Origin]) -> dict[str, bytes]:
-    """The tokenizer, and a card that says where the weights are from."""
-    tokenizer = tokenizer_file(source)
-    kind = TOKENIZER_JSON if tokenizer.suffix == ".json" else TOKENIZER_FILE
+def _tokenizer(source: Path) -> dict[str, bytes]:
+    path = tokenizer_file(source)
+    kind = TOKENIZER_JSON if path.suffix == ".json" else TOKENIZER_FILE
+    return {kind: path.read_bytes()}
+
+
+def _card(family: str, keys: Keys, origins: list[_Origin], digests: list[str]) -> str:
+    """The model card: where the weights are from, and what became of them."""
     head = front_matter([o.licence for o in origins], [o.name for o in origins])
     name = origins[0].name
     rows = "".join(
-        f"| `{o.name}` | {o.revision or 'not given'} | "
-        f"`{one_digest(o.held.sha256())}` | {o.licence.name or 'not named by it'}: "
-        f"{o.licence.kind} |\n"
-        for o in origins
+        f"| `{o.name}` | {o.revision or 'not given'} | `{digest}` | "
+        f"{o.licence.name or 'not named by it'}: {o.licence.kind} |\n"
+        for o, digest in zip(origins, digests, strict=True)
     )
-    card = f"""{head}
+    return f"""{head}
 # {name}, converted
 
-Made by mm15-mlx {__version__} from `{name}` (family {recipe.family}); the weights are \
+Made by mm15-mlx {__version__} from `{name}` (family {family}); the weights are \
 their makers'.
 
 | source | revision | sha256 | licence |
 |---|---|---|---|
-{rows}"""
-    return {kind: tokenizer.read_bytes(), CARD: card.encode()}
+{rows}
+{keys.names()}: {keys.numbers()}.
+"""

@@ -1,8 +1,10 @@
-"""`convert --verify`: the source as transformers runs it, beside the new folder.
+"""`convert --verify`: the source as its own library runs it, beside the new folder.
 
 What this file is: one picture and one question through both, and how far apart their
-logits may be. What it is not: part of any conversion: torch and transformers are
-imported here alone, when the flag is given. Nothing of the checkpoint is executed:
+logits may be. That library is transformers, or for this project's own layout the
+PyTorch code that trains it. What it is not: part of any conversion: torch and
+transformers are imported here alone, when the flag is given. Nothing of the checkpoint
+is executed:
 its class is named here, its weights have passed our own reader, and of its
 configuration all that could name code, a kernel or another place is left out.
 """
@@ -18,7 +20,8 @@ import mlx.core as mx
 import numpy as np
 
 from mm15_mlx.checkpoint import CONFIG, WeightsError, listed, read_json
-from mm15_mlx.config import UserError
+from mm15_mlx.config import ModelConfig, UserError
+from mm15_mlx.convert.mm15 import FAMILY
 from mm15_mlx.convert.proof import QUESTION, ramps
 from mm15_mlx.convert.sources import Source
 from mm15_mlx.load import load
@@ -53,16 +56,17 @@ _CLASSES: dict[str, tuple[str, Inputs]] = {
     "llava": ("LlavaForConditionalGeneration", _views),
     "llava_next": ("LlavaNextForConditionalGeneration", _with_size),
     "internvl": ("InternVLForConditionalGeneration", _views),
+    FAMILY: ("MM15", _views),
 }
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A class of transformers that has been imported, and what it is called with."""
+    """A class that has been imported, what it is called with, and whose it is."""
 
     kind: Any
     inputs: Inputs
-    version: str
+    library: str  # with its version
 
 
 def find_reference(folder: Path, quantised: bool) -> Reference:
@@ -73,8 +77,9 @@ def find_reference(folder: Path, quantised: bool) -> Reference:
     if family not in _CLASSES or "mm_projector_type" in data:
         raise UserError(
             f"--verify cannot be done with {folder}: transformers does not load "
-            f"model_type {family!r} in this layout, only {', '.join(_CLASSES)} as it "
-            "saves them; leave the flag out"
+            f"model_type {family!r} in this layout, only "
+            f"{', '.join(k for k in _CLASSES if k != FAMILY)} as it saves them; leave "
+            "the flag out"
         )
     if quantised:
         raise UserError(
@@ -83,15 +88,22 @@ def find_reference(folder: Path, quantised: bool) -> Reference:
         )
     name, inputs = _CLASSES[family]
     try:
-        import torch  # noqa: F401
+        import torch
+
+        if family == FAMILY:
+            from mm15_mlx.convert.mm15_torch.model import MM15
+
+            return Reference(MM15, inputs, f"mm15_torch with torch {torch.__version__}")
         import transformers
 
-        return Reference(getattr(transformers, name), inputs, transformers.__version__)
+        library = f"transformers {transformers.__version__}"
+        return Reference(getattr(transformers, name), inputs, library)
     except ModuleNotFoundError as error:
         if error.name in ("torch", "transformers"):
             raise UserError(
                 f"--verify needs {error.name}, which is not installed; run "
-                "pip install torch transformers, or leave the flag out"
+                f"pip install torch{' transformers' * (family != FAMILY)}, or leave "
+                "the flag out"
             ) from None
         raise _broken(name, error) from error
     # Whatever an installation that does not fit together raises while it is imported.
@@ -104,8 +116,9 @@ def _broken(name: str, error: Exception) -> UserError:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+    whose = "this package" if name == "MM15" else "transformers"
     return UserError(
-        f"--verify needs {name} of transformers, which cannot be imported: {reason}; "
+        f"--verify needs {name} of {whose}, which cannot be imported: {reason}; "
         "install torch and transformers anew, and a torchvision made for that torch or "
         "none"
     )
@@ -128,8 +141,8 @@ def verify(
     theirs = _theirs(source, config, reference, inputs, size)
     if ours.shape != theirs.shape:
         raise WeightsError(
-            f"--verify: logits have the shape {ours.shape}, and transformers' "
-            f"{theirs.shape}; nothing has been written"
+            f"--verify: logits have the shape {ours.shape}, and those of "
+            f"{reference.library} {theirs.shape}; nothing has been written"
         )
     error, largest = float(np.abs(ours - theirs).max()), float(np.abs(theirs).max())
     allowed = TOLERANCES.get(_rounded(source, dtype), TOLERANCES[None])
@@ -141,10 +154,10 @@ def verify(
     )
     if not error <= allowed * largest:  # so written for NaN
         raise WeightsError(
-            f"--verify: the model differs from transformers {reference.version}: "
-            f"{found}; nothing has been written"
+            f"--verify: the model differs from {reference.library}: {found}; nothing "
+            "has been written"
         )
-    return f"transformers {reference.version} {reference.kind.__name__}: {found}"
+    return f"{reference.library} {reference.kind.__name__}: {found}"
 
 
 def _rounded(source: Source, dtype: mx.Dtype | None) -> mx.Dtype | None:
@@ -177,6 +190,10 @@ def _theirs(
 
     views = inputs["pixel_values"].transpose(0, 3, 1, 2)
     given = reference.inputs(np.ascontiguousarray(views), size)
+    ids = torch.from_numpy(inputs["input_ids"].astype(np.int64))
+    arrays = {k: torch.from_numpy(v) for k, v in given.items()}
+    if reference.kind.__name__ == _CLASSES[FAMILY][0]:
+        return _ours_in_torch(source, config, reference.kind, ids, arrays)
     with tempfile.TemporaryDirectory() as name:
         _plain_folder(Path(name), source, config)
         model, about = reference.kind.from_pretrained(
@@ -185,13 +202,29 @@ def _theirs(
         )  # fmt: skip
     if lost := sorted(about["missing_keys"]):
         raise WeightsError(
-            f"--verify: transformers {reference.version} misses tensors in the source, "
-            f"so there is nothing to compare with:{listed(lost)}"
+            f"--verify: {reference.library} misses tensors in the source, so there "
+            f"is nothing to compare with:{listed(lost)}"
         )
-    ids = torch.from_numpy(inputs["input_ids"].astype(np.int64))
     with torch.no_grad():
-        arrays = {k: torch.from_numpy(v) for k, v in given.items()}
         return model.eval()(input_ids=ids, **arrays).logits[0].numpy()
+
+
+def _ours_in_torch(
+    source: Source, config: Path, kind: Any, ids: Any, arrays: dict[str, Any]
+) -> np.ndarray:
+    """The same of a checkpoint of this project's trainer."""
+    import torch
+
+    settings = ModelConfig.from_dict(read_json(config / CONFIG))
+    model = kind(settings).eval()
+    state = {
+        name: torch.from_numpy(np.array(source.read(name).astype(mx.float32)))
+        for name in source.tensors
+    }
+    model.load_state_dict(state)  # their names have met the rules, which are its own
+    token = settings.prompt.image_token_id
+    with torch.no_grad():
+        return model(ids, arrays["pixel_values"], token)[0].numpy()
 
 
 def _plain_folder(folder: Path, source: Source, config: Path) -> None:

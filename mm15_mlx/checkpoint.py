@@ -51,7 +51,9 @@ def item_bytes(dtype: str) -> int:
 
 
 def listed(problems: list[str]) -> str:
-    """Problems as indented lines, at most ten of them."""
+    """One problem on the same line, several as indented lines, at most ten of them."""
+    if len(problems) == 1:
+        return f" {problems[0]}"
     lines = [f"\n  {p}" for p in problems[:_LISTED]]
     if len(problems) > _LISTED:
         lines.append(f"\n  … and {len(problems) - _LISTED} more")

@@ -4,7 +4,10 @@ What this file is: their flags. What it is not: their work (convert/), which is 
 when a verb runs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -53,21 +56,24 @@ def convert(
     _needed(mlx_path, dry_run)
     how = run.quantisation(q_bits, q_group_size, q_mode) if quantize else None
     stored = run.dtype(dtype)
-    tower = (vision_tower, find_source(vision_tower)) if vision_tower else None
-    run.convert(
-        find_source(hf_path, revision),
-        mlx_path,
-        name=hf_path,
-        revision=revision,
-        tower=tower,
-        dtype=stored,
-        quantisation=how,
-        compare=verify,
-        upload_repo=upload_repo,
-        dry_run=dry_run,
-        force=force,
-        say=lambda line: print(line, flush=True),
-    )
+    with _planning(dry_run) as place:
+        tower = None
+        if vision_tower:
+            tower = vision_tower, find_source(vision_tower, None, place and place / "v")
+        run.convert(
+            find_source(hf_path, revision, place and place / "m"),
+            mlx_path,
+            name=hf_path,
+            revision=revision,
+            tower=tower,
+            dtype=stored,
+            quantisation=how,
+            compare=verify,
+            upload_repo=upload_repo,
+            dry_run=dry_run,
+            force=force,
+            say=lambda line: print(line, flush=True),
+        )
 
 
 def compose(
@@ -104,29 +110,49 @@ def compose(
     _needed(mlx_path, dry_run)
     revisions = encoder_revision, decoder_revision
     stored = run.dtype(dtype)
-    joined = module.join(
-        encoder,
-        decoder,
-        connector=connector,
-        tile_size=tile_size,
-        tokenizer=tokenizer,
-        experts=experts,
-        every=every,
-        seed=seed,
-        revisions=revisions,
-    )
-    module.compose(
-        encoder,
-        decoder,
-        mlx_path,
-        joined,
-        revisions=revisions,
-        dtype=stored,
-        upload_repo=upload_repo,
-        dry_run=dry_run,
-        force=force,
-        say=lambda line: print(line, flush=True),
-    )
+    with _planning(dry_run) as place:
+        joined = module.join(
+            _headers(encoder, encoder_revision, place, "encoder"),
+            _headers(decoder, decoder_revision, place, "decoder"),
+            connector=connector,
+            tile_size=tile_size,
+            tokenizer=tokenizer,
+            experts=experts,
+            every=every,
+            seed=seed,
+            revisions=revisions,
+        )
+        module.compose(
+            encoder,
+            decoder,
+            mlx_path,
+            joined,
+            revisions=revisions,
+            dtype=stored,
+            upload_repo=upload_repo,
+            dry_run=dry_run,
+            force=force,
+            say=lambda line: print(line, flush=True),
+        )
+
+
+@contextmanager
+def _planning(dry_run: bool) -> Iterator[Path | None]:
+    """With a dry run, a folder for what it fetches: headers in place of weights."""
+    if not dry_run:
+        yield None
+        return
+    with TemporaryDirectory(prefix="mm15-mlx-") as folder:
+        yield Path(folder)
+
+
+def _headers(name: str, revision: str | None, place: Path | None, part: str) -> str:
+    """With a `place`, the folder of a hub id's headers; any other name as it is."""
+    from mm15_mlx.load import find_source
+
+    if place is None or name.endswith(".gguf") or Path(name).expanduser().exists():
+        return name
+    return str(find_source(name, revision, place / part))
 
 
 def _needed(mlx_path: Path | None, dry_run: bool) -> None:

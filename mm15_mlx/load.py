@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mm15_mlx.checkpoint import read_config
 from mm15_mlx.config import UserError
-from mm15_mlx.lora import load_adapters, read_tuning
+from mm15_mlx.lora import load_adapters, read_tuning, retiled
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor
 from mm15_mlx.tokenizer import Tokenizer, tokenizer_file
@@ -14,9 +14,6 @@ from mm15_mlx.weights import load_model
 BUNDLED = Path(__file__).parent / "models"
 DEFAULT_MODEL = "nano-ui"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*"]
-_SOURCE = [*_FILES, "preprocessor_config.json", "open_clip_config.json", "README.md"]
-_TORCH = ["*.bin", "*.bin.index.json"]
 
 
 def bundled_models() -> list[str]:
@@ -35,16 +32,24 @@ def find_model(name: str | Path, revision: str | None = None) -> Path:
     if text and path.exists():
         raise UserError(f"{path} is a file; give the model's folder")
     if _HUB_ID.fullmatch(text) and not text.startswith("."):
-        return _download(text, revision, _FILES)
+        from mm15_mlx import hub  # it and what it needs, for hub ids alone
+
+        return hub.fetch(text, revision, hub.MODEL_FILES)
     raise UserError(
         f"model {text!r} is neither bundled ({', '.join(bundled_models())}), "
         "nor a folder, nor a hub id (owner/name)"
     )
 
 
-def find_source(name: str | Path, revision: str | None = None) -> Path:
+def find_source(
+    name: str | Path, revision: str | None = None, headers: Path | None = None
+) -> Path:
     """The folder of a checkpoint to convert. Only a hub id uses the network; PyTorch
-    files are fetched only where there are no safetensors."""
+    files are fetched only where there are no safetensors.
+
+    With `headers`, the path of a folder to be made, only what a plan needs is fetched,
+    and put there: of safetensors their headers.
+    """
     path = Path(name).expanduser()
     if str(name) and path.is_dir():
         return path
@@ -54,28 +59,20 @@ def find_source(name: str | Path, revision: str | None = None) -> Path:
             f"checkpoint {text!r} is neither a folder nor a hub id (owner/name); "
             "give the folder with its config.json"
         )
-    folder = _download(text, revision, _SOURCE)
-    if not any(folder.glob("*.safetensors")):
-        folder = _download(text, revision, [*_SOURCE, *_TORCH])
-    return folder
+    from mm15_mlx import hub
+
+    if headers is not None:
+        return hub.fetch_headers(text, revision, hub.SOURCE_FILES, headers)
+    return hub.fetch(text, revision, hub.SOURCE_FILES)
 
 
-def _download(repo: str, revision: str | None, files: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=files))
-    except (HfHubHTTPError, HFValidationError, OSError) as e:
-        reason = str(e).strip().splitlines()[0]
-        raise UserError(
-            f"{repo} is no folder here and could not be fetched from the hub: {reason}"
-        ) from e
-
-
-def load_processor(folder: Path) -> Processor:
-    """What needs no weights: configuration and tokenizer, both checked."""
-    return Processor(read_config(folder), Tokenizer(tokenizer_file(folder)))
+def load_processor(folder: Path, adapters: Path | None = None) -> Processor:
+    """What needs no weights: configuration and tokenizer, both checked; pictures are
+    cut as `adapters` were trained."""
+    config = read_config(folder)
+    if adapters is not None:
+        config = retiled(config, read_tuning(adapters).tiling)
+    return Processor(config, Tokenizer(tokenizer_file(folder)))
 
 
 def load(
@@ -89,10 +86,9 @@ def load(
     UserError for anything that keeps the model from being used.
     """
     folder = find_model(name, revision)
-    processor = load_processor(folder)
-    if adapter_path is not None:
-        read_tuning(Path(adapter_path))  # before any weights are read
+    adapters = None if adapter_path is None else Path(adapter_path)
+    processor = load_processor(folder, adapters)  # before any weights are read
     model, _ = load_model(folder)
-    if adapter_path is not None:
-        load_adapters(model, Path(adapter_path))
+    if adapters is not None:
+        load_adapters(model, adapters)
     return model, processor

@@ -34,6 +34,7 @@ from mm15_mlx.convert.decoders import llama, phi3
 from mm15_mlx.convert.gguf import open_gguf
 from mm15_mlx.convert.parts import open_decoder
 from mm15_mlx.convert.rules import apply_rules
+from mm15_mlx.convert.sources import open_source
 from mm15_mlx.decoder import Decoder
 from mm15_mlx.encoder import Encoder
 
@@ -74,6 +75,12 @@ def test_a_model_is_composed(
     for part in ("encoder", "decoder"):
         assert provenance[part]["sha256"] in card
     assert "holds for the whole: research-only" in card
+    sizes = [a.size for _, a in tree_flatten(load(out)[0].parameters())]
+    # The connector is made here; the text's norm and the scale are left out.
+    assert f" tensors → {len(sizes)} parameters, 2 left out" in said
+    assert f"model       {sum(sizes):,} parameters = " in said
+    assert " of the source − 5 left out + " in said and " made here: " not in said
+    assert f"{sum(sizes):,} parameters = " in card
     code, said, _ = cli("info", "--model", out, "--json")
     facts = json.loads(said)
     assert code == 0 and facts["connector"]["type"] == "c_abstractor"
@@ -302,6 +309,9 @@ def test_a_gguf_stays_packed(
         "--experts", "3", "--every", "2",
     )  # fmt: skip
     assert (code, err) == (0, "") and "decoder     " in said
+    own = open_gguf(path).parameters + open_source(sources[0]).parameters
+    assert f" parameters = {own:,} of the source − " in said
+    assert f"{own:,} of the source" in (out / "README.md").read_text()
     assert "added       <|image|> <|user|> <|assistant|> <|system|> <|end|>" in said
     stored = mx.load(str(out / "model.safetensors"))
     assert stored["decoder.embed_tokens.weight"].shape == (305, 16)

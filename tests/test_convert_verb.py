@@ -177,6 +177,17 @@ def test_a_comparison_needs_torch_and_transformers(
         verify.find_reference(tmp_path, False)
 
 
+def test_our_own_layout_needs_torch_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "mm15"}')
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+    expected = "needs torch, which is not installed; run pip install torch, or leave"
+    with pytest.raises(UserError, match=expected):
+        verify.find_reference(tmp_path, False)
+
+
 def test_a_comparison_of_packed_weights(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "idefics3"}')
     expected = "-q changes them; convert without -q, then use mm15-mlx quantize"
@@ -228,7 +239,7 @@ def test_a_dry_run_says_the_plan_on_stdout(
     assert lines[0] == "family      llava_llama"
     assert "model.norm.weight (32,) → decoder.norm.weight (32,)" in lines
     assert f"{TOWER}post_layernorm.weight (64,) is left out" in lines
-    assert len(lines) == 4 + len(shapes())
+    assert len(lines) == 5 + len(shapes())
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -8,30 +8,21 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
 
-from mm15_mlx import load
+from mm15_mlx import hub, load
 from mm15_mlx.config import UserError
 from mm15_mlx.load import bundled_models, find_model
 
-Download = Callable[..., str]
 MODULE = importlib.import_module("mm15_mlx.load")  # the package shows the function
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Download], None]:
-    def replace(download: Download) -> None:
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-
-    return replace
-
-
-@pytest.fixture
-def offline(hub: Callable[[Download], None]) -> None:
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> str:
         raise AssertionError("the network was used")
 
-    hub(refuse)
+    monkeypatch.setattr(hub, "fetch", refuse)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
 
 
 # --- names -----------------------------------------------------------------------
@@ -75,33 +66,7 @@ def test_a_file(screen: Path, offline: None) -> None:
         load(screen)
 
 
-# --- the hub -----------------------------------------------------------------------
-
-
-def test_a_hub_id(ui_folder: Path, hub: Callable[[Download], None]) -> None:
-    asked = []
-
-    def download(repo: str, revision: str | None, allow_patterns: list[str]) -> str:
-        asked.append((repo, revision))
-        assert "*.safetensors" in allow_patterns
-        return str(ui_folder)
-
-    hub(download)
-    assert find_model("owner/some-model", revision="abc") == ui_folder
-    assert asked[-1] == ("owner/some-model", "abc")
-
-
-def test_no_network(hub: Callable[[Download], None]) -> None:
-    def refuse(*_: Any, **__: Any) -> str:
-        raise LocalEntryNotFoundError("cannot reach the hub\nand more")
-
-    hub(refuse)
-    message = (
-        "owner/x is no folder here and could not be fetched from the hub: cannot r"
-    )
-    with pytest.raises(UserError, match=message) as error:
-        load("owner/x")
-    assert "\n" not in str(error.value)
+# --- the hub: see test_hub.py ---------------------------------------------------------
 
 
 def test_an_id_that_the_hub_does_not_allow() -> None:

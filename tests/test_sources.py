@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def fails(path: Path, message: str) -> list[str]:
         open_source(path)
     first, *problems = str(caught.value).split("\n")
     assert len(problems) <= 11
+    if not problems:  # a single one stands on the same line
+        problems = re.split(r"(?:again|same model): ", first, maxsplit=1)[1:]
     return [p.strip() for p in problems]
 
 

@@ -266,7 +266,7 @@ def test_float8_is_refused_by_name(tmp_path: Path) -> None:
     kind = name("torch", "float8_e4m3fn")
     args = (held, number(0), numbers(24), numbers(1), b"\x89", HOOKS, kind)
     path = archive(tmp_path / "m.bin", mapping(w=call(TYPED, *args)))
-    with pytest.raises(WeightsError, match="\n  w: type F8_E4M3, which MLX cannot"):
+    with pytest.raises(WeightsError, match=": w: type F8_E4M3, which MLX cannot"):
         open_source(path)
 
 
