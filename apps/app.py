@@ -4,18 +4,22 @@ Gradio is imported when the app starts, with its analytics off; nothing is sent
 anywhere, and no file of this machine can be read through it but what was uploaded.
 """
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import tempfile
 import threading
+import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mm15_mlx.apps.page import Asking, Choices, Page, Shown
 from mm15_mlx.apps.pictures import MAX_BYTES
+from mm15_mlx.apps.sessions import USERS
 from mm15_mlx.apps.settings import OWN
 from mm15_mlx.apps.state import Conversation
 from mm15_mlx.apps.tasks import TASKS
@@ -23,7 +27,9 @@ from mm15_mlx.apps.worker import Choice, Worker
 from mm15_mlx.config import UserError
 
 HERE = Path(__file__).parent
-USERS = 100  # conversations kept at a time; not published: our choice
+START_S = 60.0  # until the page answers; not published: our choice
+# Above this Gradio stops reading, in words of its own; our limit is told in a line.
+READ_BYTES = 5 * MAX_BYTES
 MISSING = "app needs gradio: pip install 'mm15-mlx[app]'"
 TITLE = (
     '<div class="mm-top"><h1>mm15-mlx</h1><p>Drop a screenshot, point at it, ask. '
@@ -32,14 +38,14 @@ TITLE = (
 
 
 def build(page: Page) -> Any:
-    """The gr.Blocks. Each handler's result names the components that it changes."""
+    """The gr.Blocks. Each handler's result names the components that it changes; whose
+    conversation it is about is told by the request."""
     gr = _gradio()
     models = list(page.worker.choices)
     first = page.everything(Conversation(), Asking(model=models[0]))
     made: dict[str, Any] = {}
     with gr.Blocks(title="mm15-mlx", analytics_enabled=False, fill_width=True,
                    delete_cache=(600, 600)) as blocks:  # fmt: skip
-        mine = gr.State(Conversation(), time_to_live=3600)
         with gr.Column(elem_id="mm-app"):
             gr.HTML(TITLE)
             with gr.Row():
@@ -48,7 +54,14 @@ def build(page: Page) -> Any:
                 with gr.Column(scale=5, min_width=320):
                     _asking(gr, made, first)
                     _more(gr, made, first, models, page)
-        _wire(gr, blocks, mine, made, page)
+        _wire(gr, made, page)
+
+        def left(request: gr.Request) -> None:
+            page.sessions.close(request.session_hash)
+            # What Gradio keeps of a tab: the HTML of its pictures.
+            blocks.state_holder.session_data.pop(request.session_hash, None)
+
+        blocks.unload(left)
     return blocks
 
 
@@ -141,7 +154,8 @@ def _more(
         made["saved"] = gr.HTML()
 
 
-def _wire(gr: Any, blocks: Any, mine: Any, made: dict[str, Any], page: Page) -> None:
+def _wire(gr: Any, made: dict[str, Any], page: Page) -> None:
+    sessions = page.sessions
     form = [made[n] for n in _FORM]
     keys = [k for k in made if k in _SHOWN or k.startswith("task")]
     outputs = [made[k] for k in keys]
@@ -155,28 +169,34 @@ def _wire(gr: Any, blocks: Any, mine: Any, made: dict[str, Any], page: Page) -> 
     def on(
         listen: Callable[..., Any], do: Callable[..., Shown], inputs: Sequence[Any] = ()
     ) -> None:
-        def handle(conversation: Conversation, *values: Any) -> list[Any]:
-            return shown(do(conversation, *values))
+        def handle(request: gr.Request, *values: Any) -> list[Any]:
+            return shown(do(sessions.of(request.session_hash), *values))
 
-        listen(handle, [mine, *form, *inputs], outputs, **_QUIET)
+        # Of keys that come faster than the answers, the last one counts.
+        listen(handle, [*form, *inputs], outputs, trigger_mode="always_last", **_QUIET)
 
     def on_place(listen: Callable[..., Any], do: Callable[..., Shown]) -> None:
         """`do` gets what the page's own scripts sent; anything may have been."""
 
         def handle(
-            conversation: Conversation, event: gr.EventData, mode: str, *values: Any
+            request: gr.Request, event: gr.EventData, mode: str, *values: Any
         ) -> list[Any]:
             sent = event._data if isinstance(event._data, dict) else {}
-            return shown(do(conversation, sent, mode, Asking(*values)))
+            mine = sessions.of(request.session_hash)
+            return shown(do(mine, sent, mode, Asking(*values)))
 
-        listen(handle, [mine, made["mode"], *form], outputs, **_QUIET)
+        listen(handle, [made["mode"], *form], outputs, **_QUIET)
 
     def stream(listen: Callable[..., Any], do: Callable[..., Iterator[Shown]]) -> None:
-        def handle(conversation: Conversation, *values: Any) -> Iterator[list[Any]]:
-            for values_ in do(conversation, Asking(*values)):
+        def handle(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+            mine = sessions.of(request.session_hash)
+            for values_ in do(mine, Asking(*values)):
                 yield shown(values_)
 
-        listen(handle, [mine, *form], outputs, concurrency_limit=None, **_QUIET)
+        listen(handle, form, outputs, concurrency_limit=None, **_QUIET)
+
+    def stop(request: gr.Request) -> None:
+        sessions.of(request.session_hash).stop()
 
     def uploaded(c: Conversation, *values: Any) -> Shown:
         *asked, files = values
@@ -203,14 +223,15 @@ def _wire(gr: Any, blocks: Any, mine: Any, made: dict[str, Any], page: Page) -> 
     on(made["model"].input, lambda c, *v: page.switch(c, Asking(*v)))
     for name in ("tiles", "split", "every", "correct"):
         on(made[name].input, lambda c, *v: page.change(c, lambda: None, Asking(*v)))
-    on(made["question"].input, lambda c, *v: page.prompts(c, v[0]))
     stream(made["ask"].click, page.ask)
     stream(made["question"].submit, page.ask)
     for k in range(len(TASKS)):
         stream(made[f"task{k}"].click, lambda c, f, k=k: page.press(c, k, f))
-    made["stop"].click(lambda c: c.stop(), [mine], queue=False, **_QUIET)
+    made["stop"].click(stop, queue=False, **_QUIET)
     on(made["export"].expand, lambda c, *_: page.take(c))
     # Gradio has `input` for keys alone: what was pasted is seen on leaving the field.
+    for listen in (made["question"].input, made["question"].blur):
+        on(listen, lambda c, *v: page.prompts(c, v[0]))
     for listen in (made["answer"].input, made["answer"].blur):
         on(listen, lambda c, *v: page.write(c, v[-1], Asking(*v[:-1])),
            [made["answer"]])  # fmt: skip
@@ -261,17 +282,68 @@ def check_port(host: str, port: int) -> None:
 
 
 def launch(page: Page, host: str, port: int) -> Any:
-    """Start to serve, in threads; the gr.Blocks, to be closed."""
+    """Start to serve, in threads; the gr.Blocks, to be closed. Raises UserError where
+    the page cannot be reached."""
     blocks = build(page)
     blocks.queue(max_size=256, api_open=False)
-    blocks.launch(
-        server_name=host, server_port=port, share=False, quiet=True, inbrowser=False,
-        prevent_thread_lock=True, show_error=False, allowed_paths=[], footer_links=[],
-        max_file_size=MAX_BYTES, state_session_capacity=USERS, ssr_mode=False,
-        enable_monitoring=False, mcp_server=False, pwa=False, css=_text("page.css"),
-        theme=_gradio().themes.Default(primary_hue="blue"),
-    )  # fmt: skip
+    try:
+        with _direct():
+            blocks.launch(
+                server_name=_in_url(host), server_port=port, share=False, quiet=True,
+                inbrowser=False, prevent_thread_lock=True, show_error=False,
+                allowed_paths=[], footer_links=[], max_file_size=READ_BYTES,
+                state_session_capacity=USERS, ssr_mode=False, pwa=False,
+                enable_monitoring=False, mcp_server=False, css=_text("page.css"),
+                theme=_gradio().themes.Default(primary_hue="blue"),
+            )  # fmt: skip
+    except BaseException as e:
+        # Gradio waits three seconds for its own page; a busy machine is slower.
+        slow = isinstance(e, ValueError) and blocks.is_running
+        if slow and answers(blocks.local_url):
+            return blocks
+        blocks.close(verbose=False)
+        if not isinstance(e, Exception):
+            raise
+        reason = " ".join(str(e).split())[:200] or type(e).__name__
+        raise UserError(
+            f"the page at {host} port {port} cannot be reached from this machine "
+            f"({reason}): look at its proxy and firewall settings, or give another "
+            "--host or --port"
+        ) from e
     return blocks
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+@contextlib.contextmanager
+def _direct() -> Iterator[None]:
+    """Gradio asks its own server whether it is there; no proxy is to be asked that."""
+    names = ("no_proxy", "NO_PROXY")
+    before = {n: os.environ.get(n) for n in names}
+    os.environ.update(dict.fromkeys(names, "*"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def answers(url: str, patience: float = START_S) -> bool:
+    """Whether something answers there within so many seconds."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    until = time.monotonic() + patience
+    while (left := until - time.monotonic()) > 0:
+        try:
+            with direct.open(url, timeout=left):
+                return True
+        except (OSError, ValueError):
+            time.sleep(min(0.5, left))
+    return False
 
 
 def run(choices: Sequence[Choice], host: str, port: int, rows: Path | None) -> None:
@@ -281,13 +353,13 @@ def run(choices: Sequence[Choice], host: str, port: int, rows: Path | None) -> N
     if rows and rows.exists() and not rows.is_dir():
         raise UserError(f"--rows {rows} is a file; name a folder")
     worker = Worker(choices)
-    with tempfile.TemporaryDirectory(prefix="mm15-mlx-app-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads end with the program
+    with contextlib.ExitStack() as ending:
+        ending.callback(worker.close)
+        folder = tempfile.TemporaryDirectory(prefix="mm15-mlx-app-")
+        # uploads end with the program
+        os.environ["GRADIO_TEMP_DIR"] = ending.enter_context(folder)
         blocks = launch(Page(worker, rows), host, port)
-        print(f"http://{host}:{port}/ (Ctrl-C ends)", file=sys.stderr)
+        ending.callback(blocks.close, verbose=False)
+        print(f"http://{_in_url(host)}:{port}/ (Ctrl-C ends)", file=sys.stderr)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-        try:
-            threading.Event().wait()
-        finally:
-            blocks.close(verbose=False)
-            worker.close()
+        threading.Event().wait()

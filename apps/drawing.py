@@ -12,30 +12,16 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from mm15_mlx.apps import marks
 from mm15_mlx.apps.correcting import Place
+from mm15_mlx.apps.linking import linked
+from mm15_mlx.apps.marks import MANY, Mark, colour, places
 from mm15_mlx.apps.pictures import Shot
 from mm15_mlx.apps.state import Conversation, Turn
-from mm15_mlx.grounding import Box, Point
+from mm15_mlx.grounding import Box
 from mm15_mlx.tiling import OVERVIEW, Tiling
 
-# Okabe and Ito's colours without black and yellow, which screens are full of; each with
-# the ink that is readable on it (4.5 : 1).
-COLOURS = (
-    ("#0072b2", "#ffffff"), ("#d55e00", "#000000"), ("#009e73", "#000000"),
-    ("#cc79a7", "#000000"), ("#56b4e9", "#000000"), ("#e69f00", "#000000"),
-)  # fmt: skip
-MANY = 15  # marks; more are drawn finer
-Mark = Box | Point
-
-
-def colour(k: int) -> tuple[str, str]:
-    """Paint and ink of the k-th mark."""
-    return COLOURS[k % len(COLOURS)]
-
-
-def places(values: Sequence[float]) -> str:
-    return "[" + ", ".join(f"{v:g}" for v in values) + "]"
-
+_KEYS = "Arrow keys aim, Shift draws a box, Enter takes the place, Escape ends."
 
 # --- the picture -----------------------------------------------------------------
 
@@ -44,9 +30,13 @@ def view(
     conversation: Conversation,
     tiling: Tiling | None = None,
     editing: Sequence[Place] | None = None,
+    side: int = 0,
 ) -> str:
     """The shown picture with what was found, the place asked about, and the tiling;
-    with `editing`, places that can be put right instead of the first two."""
+    with `editing`, places that can be put right instead of the first two.
+
+    side: of a view's grid of visual tokens, which the tiling's captions count.
+    """
     if not conversation.shots:
         return (
             '<div class="mm-empty"><b>No picture yet.</b> Drop a screenshot above, '
@@ -59,119 +49,38 @@ def view(
         f'<image href="{shot.preview}" width="{width}" height="{height}" '
         'preserveAspectRatio="none"/>'
     ]
-    if tiling:
-        parts += [_tile(*edges) for edges in tile_edges(tiling, shot.size)]
     many = len(found) > MANY
     unit = max(width, height) / (800 if many else 500)
-    parts += [_mark(k, m, unit, shot.size) for k, m in enumerate(found)]
+    if tiling:
+        parts.append(marks.tiles(tiling, shot.size, unit, side))
+    parts += [marks.mark(k, m, unit, shot.size) for k, m in enumerate(found)]
     mine = [
         (k, p)
         for k, p in enumerate(editing or ())
         if p.region.picture == conversation.shown
     ]
-    parts += [_edited(k, p.region.px, unit) for k, p in mine]
-    if editing is None:
-        parts.append(_pointed(conversation, unit))
+    parts += [marks.edited(k, p.region.px, unit) for k, p in mine]
+    if editing is None and conversation.corner:
+        parts.append(marks.corner(conversation.corner, unit))
+    elif editing is None and conversation.region:
+        parts.append(marks.pointed(conversation.region.px, unit))
     edits = "" if editing is None else f'data-edits="{len(editing)}" '
     label = f"{shot.name}, {width} × {height} pixels, "
     label += f"{len(found) or len(mine)} places {'to correct' if mine else 'marked'}"
+    hint = "" if edits else f'<p class="mm-hint">{_KEYS}</p>'
     return (
-        '<div class="mm-zoom" role="group" aria-label="Zoom">'
+        f'<div class="mm-zoom" role="group" aria-label="Zoom">{hint}'
         '<button type="button" data-zoom="-1" aria-label="Smaller">−</button>'
         '<button type="button" data-zoom="1" aria-label="Larger">+</button></div>'
-        '<div class="mm-frame" role="region" tabindex="0" '
-        'aria-label="The picture; scrolls">'
+        '<div class="mm-frame" role="region" aria-label="The picture; scrolls">'
         f'<svg class="mm-canvas{" mm-many" * many}" viewBox="0 0 {width} {height}" '
-        'role="group" '
+        'role="application" tabindex="0" '
         f'data-width="{width}" data-height="{height}" '
         f"{edits}"
-        f'aria-label="{escape(label)}">{"".join(parts)}</svg></div>'
+        f'aria-label="{escape(label)}{"" if edits else f". {_KEYS}"}">'
+        f"{''.join(parts)}</svg></div>"
         f"{_table(found)}"
     )
-
-
-def _mark(k: int, mark: Mark, unit: float, size: tuple[int, int]) -> str:
-    paint, ink = colour(k)
-    if isinstance(mark, Box):
-        x1, y1, x2, y2 = mark.px
-        body = "".join(
-            f'<rect class="{name}" x="{x1:g}" y="{y1:g}" '
-            f'width="{x2 - x1:g}" height="{y2 - y1:g}"/>'
-            for name in ("mm-halo", "mm-line")
-        )
-    else:
-        x1, y1 = mark.px
-        body = f'<circle class="mm-line" cx="{x1:g}" cy="{y1:g}" r="{4 * unit:g}"/>'
-    number = str(k + 1)
-    tall, wide = 13 * unit, (5 + 8 * len(number)) * unit
-    left = min(max(x1, 0.0), size[0] - wide)
-    top = y1 - tall if y1 >= tall else y1
-    label = f"{number}: {mark.label or 'place'} {places(mark.px)}"
-    return (
-        f'<g class="mm-mark" data-k="{k}" tabindex="0" role="button" '
-        f'aria-label="{escape(label)}" style="--paint:{paint};--ink:{ink}">'
-        f"<title>{escape(label)}</title>{body}"
-        f'<rect class="mm-tag" x="{left:g}" y="{top:g}" width="{wide:g}" '
-        f'height="{tall:g}"/><text x="{left + wide / 2:g}" y="{top + 10.5 * unit:g}" '
-        f'font-size="{11 * unit:g}">{number}</text></g>'
-    )
-
-
-def _edited(k: int, px: Sequence[float], unit: float) -> str:
-    """A place that correct.js moves; what the lines are is said in its label."""
-    paint, ink = colour(k)
-    label = f"Place {k + 1} of the answer, {places(px)}. Arrow keys move it"
-    shape = (
-        '<rect class="mm-halo"/><rect class="mm-line"/><path class="mm-grip"/>'
-        if len(px) == 4
-        else f'<circle class="mm-line" r="{5 * unit:g}"/>'
-    )
-    label += ", with Shift its lower right corner." if len(px) == 4 else "."
-    numbers = ",".join(f"{v:g}" for v in px)
-    return (
-        f'<g class="mm-edit" data-edit="{k}" data-px="{numbers}" tabindex="0" '
-        f'role="application" aria-label="{escape(label)}" '
-        f'style="--paint:{paint};--ink:{ink}">{shape}</g>'
-    )
-
-
-def _pointed(conversation: Conversation, unit: float) -> str:
-    if conversation.corner:
-        x, y = conversation.corner
-        return f'<circle class="mm-corner" cx="{x:g}" cy="{y:g}" r="{4 * unit:g}"/>'
-    if conversation.region is None:
-        return ""
-    px = conversation.region.px
-    if len(px) == 2:
-        x, y, r = *px, 6 * unit
-        return (
-            f'<path class="mm-region" d="M{x - r:g} {y:g}H{x + r:g}M{x:g} {y - r:g}'
-            f'V{y + r:g}"/><circle class="mm-region" cx="{x:g}" cy="{y:g}" r="{r:g}"/>'
-        )
-    return (
-        f'<rect class="mm-region" x="{px[0]:g}" y="{px[1]:g}" '
-        f'width="{px[2] - px[0]:g}" height="{px[3] - px[1]:g}"/>'
-    )
-
-
-def _tile(x1: float, y1: float, x2: float, y2: float) -> str:
-    return (
-        f'<rect class="mm-tile" x="{x1:g}" y="{y1:g}" width="{x2 - x1:g}" '
-        f'height="{y2 - y1:g}"/>'
-    )
-
-
-def tile_edges(tiling: Tiling, size: tuple[int, int]) -> list[tuple[float, ...]]:
-    """Each tile in pixels of the picture, without the padding; the overview is all."""
-    edges = []
-    side = tiling.tile_size
-    for k, index in enumerate(tiling.indices):
-        if index == OVERVIEW:
-            continue
-        corners = (*tiling.to_picture(k, 0, 0), *tiling.to_picture(k, side, side))
-        edge = [min(max(v, 0.0), size[i % 2]) for i, v in enumerate(corners)]
-        edges.append(tuple(round(v, 1) for v in edge))
-    return edges
 
 
 def _table(found: Sequence[Mark]) -> str:
@@ -265,7 +174,7 @@ def _turn(k: int, turn: Turn, conversation: Conversation) -> str:
     answer = escape(turn.answer) or "(no answer)"
     shown = turn is conversation.marking()
     if shown:
-        answer = _linked(turn, conversation)
+        answer = linked(turn, k, conversation.shown) or answer
     found = len(turn.boxes) + len(turn.points)
     back = ""
     if found and conversation.shots:
@@ -281,29 +190,6 @@ def _turn(k: int, turn: Turn, conversation: Conversation) -> str:
         f'<p class="mm-a">{answer}</p>'
         f"<small>{back}{escape(turn.timings + about)}</small></article>"
     )
-
-
-_BRACKETS = re.compile(r"\w*[\[(][^\[\]()]*[\])]")
-
-
-def _linked(turn: Turn, conversation: Conversation) -> str:
-    """The answer, its places as buttons that show their marks."""
-    marks = [*turn.boxes, *turn.points]
-    shown = [m for m in marks if m.image == conversation.shown]
-    found = [*_BRACKETS.finditer(turn.answer)]
-    if turn.points or len(found) != len(marks) or len(shown) != len(marks):
-        return escape(turn.answer) or "(no answer)"
-    out, end = [], 0
-    for k, match in enumerate(found):
-        paint, ink = colour(k)
-        out.append(escape(turn.answer[end : match.start()]))
-        out.append(
-            f'<button type="button" class="mm-chip" data-k="{k}" '
-            f'style="--paint:{paint};--ink:{ink}"><b>{k + 1}</b>'
-            f"{escape(match[0])}</button>"
-        )
-        end = match.end()
-    return "".join(out) + escape(turn.answer[end:])
 
 
 def status(text: str, wrong: bool = False) -> str:
@@ -350,14 +236,14 @@ def inside(
 # --- the annotated PNG -------------------------------------------------------------
 
 
-def annotate(picture: Image.Image, marks: Sequence[Mark]) -> Image.Image:
+def annotate(picture: Image.Image, found: Sequence[Mark]) -> Image.Image:
     """A copy of the picture with numbered marks and their labels, as the page has
     them; lines lie on the very pixels of the boxes, with a white edge."""
     image = picture.convert("RGB")
     pen = ImageDraw.Draw(image)
     unit = max(1, round(max(image.size) / 500))
     font = ImageFont.load_default(size=max(10, 9 * unit))
-    for k, mark in enumerate(marks):
+    for k, mark in enumerate(found):
         paint, ink = colour(k)
         if isinstance(mark, Box):
             x1, y1, x2, y2 = mark.px

@@ -46,7 +46,8 @@ def as_markdown(conversation: Conversation) -> str:
     lines += [f"- picture {k + 1}: `{name}`" for k, name in enumerate(names)]
     for turn in conversation.turns:
         about = ", ".join(str(k + 1) for k in turn.scope) or "none"
-        lines += ["", f"## Picture {about}, {turn.model}", "", *_fenced(turn.question)]
+        model = f"{turn.model} + {turn.adapters.name}" if turn.adapters else turn.model
+        lines += ["", f"## Picture {about}, {model}", "", *_fenced(turn.question)]
         lines += ["", *_fenced(turn.answer or "(no answer)"), "", turn.timings]
     return "\n".join(lines) + "\n"
 
@@ -60,14 +61,13 @@ def _fenced(text: str) -> list[str]:
 
 def as_command(turn: Turn, shots: Sequence[Shot]) -> str:
     """The same on the command line, quoted for a POSIX shell; a question with others
-    before it is their `chat`. Where no flag says it, the line says so."""
+    before it is their `chat`. Where no flag splits pictures so, Python does it."""
     asked = turn.settings
     if asked.split not in (OWN, WHOLE, EACH) or (turn.earlier and asked.split != OWN):
-        return "# no flag splits pictures as this answer had it; Python can"
-    model, _, adapters = turn.model.partition(" + ")
-    words = ["mm15-mlx", "chat" if turn.earlier else "generate", "--model", model]
-    if adapters:
-        words += ["--adapter-path", adapters]
+        return f"python3 - <<'END'\n{as_python(turn, shots)}END"
+    words = ["mm15-mlx", "chat" if turn.earlier else "generate", "--model", turn.model]
+    if turn.adapters:
+        words += ["--adapter-path", str(turn.adapters)]
     if turn.scope:
         words += ["--image", *(_path(shots[k].name) for k in turn.scope)]
     words += ["--max-tokens", str(asked.max_tokens)]
@@ -88,8 +88,7 @@ def _path(name: str) -> str:
 
 def as_python(turn: Turn, shots: Sequence[Shot]) -> str:
     """The same in Python."""
-    model, _, adapters = turn.model.partition(" + ")
-    extra = f", adapter_path={adapters!r}" if adapters else ""
+    extra = f", adapter_path={str(turn.adapters)!r}" if turn.adapters else ""
     asked: Any = turn.question
     if turn.earlier:
         asked = messages(turn.earlier, turn.question, [{} for _ in turn.scope])
@@ -109,7 +108,7 @@ def as_python(turn: Turn, shots: Sequence[Shot]) -> str:
         )
     return (
         f"{begin}\n"
-        f"model, processor = load({model!r}{extra})\n{split}"
+        f"model, processor = load({turn.model!r}{extra})\n{split}"
         f"prompt = {shown if turn.earlier else repr(asked)}\n"
         f"answer = generate(\n    model, processor, prompt, images={names!r},\n"
         f"    max_tokens={set_.max_tokens},{temp}\n)\n"

@@ -10,6 +10,7 @@ from typing import Any
 from mm15_mlx.apps import drawing, export
 from mm15_mlx.apps.correcting import Place, moved, places
 from mm15_mlx.apps.pictures import Shot, open_upload
+from mm15_mlx.apps.sessions import Sessions
 from mm15_mlx.apps.settings import OWN, Settings, split_as, splittings
 from mm15_mlx.apps.state import Conversation, Turn, with_region
 from mm15_mlx.apps.tasks import TASKS, shown
@@ -53,6 +54,7 @@ class Page:
         """rows: the folder of training rows, where they may be saved."""
         self.worker = worker
         self.rows = rows
+        self.sessions = Sessions()
         self.examples = [Shot(open_upload(p, p.name)) for p in EXAMPLES]
 
     # --- what is shown ----------------------------------------------------------
@@ -81,7 +83,8 @@ class Page:
     def _view(self, mine: Conversation, form: Asking) -> str:
         shot = mine.shots[mine.shown] if mine.shots else None
         tiling = self._tiling(mine, shot, form) if form.tiles else None
-        return drawing.view(mine, tiling, _editing(mine, form))
+        side = self._side(form.model) if tiling else 0
+        return drawing.view(mine, tiling, _editing(mine, form), side)
 
     def _tiling(
         self, mine: Conversation, shot: Shot | None, form: Asking
@@ -109,11 +112,14 @@ class Page:
     ) -> str:
         tokens = 0
         if tiling:
-            side = self.worker.configs[model].connector_config.pooled_grid
-            tokens = tiling.tokens(side)
+            tokens = tiling.tokens(self._side(model))
         last = mine.turns[-1] if mine.turns else None
         facts = self.worker.facts.get(model)
         return drawing.inside(facts, model, shot, tiling, tokens, last)
+
+    def _side(self, model: str) -> int:
+        """Of a view's grid of visual tokens."""
+        return self.worker.configs[model].connector_config.pooled_grid
 
     # --- pictures and places ----------------------------------------------------
 
@@ -190,7 +196,8 @@ class Page:
             raise UserError("an answer is being written: wait for it, or stop it")
         settings = Settings(tokens, form.temp, form.split)
         scope = mine.scope(every)
-        turn, messages = mine.ask(question, scope, form.model, alone, settings)
+        choice = self.worker.choice(form.model)
+        turn, messages = mine.ask(question, scope, choice, alone, settings)
         mine.ticket = self.worker.submit(Request(form.model, messages, settings))
         return mine.ticket, turn
 
@@ -213,7 +220,8 @@ class Page:
     def _stream(
         self, mine: Conversation, turn: Turn, ticket: Ticket
     ) -> Iterator[Shown]:
-        text, note = "", "reading the picture …" if turn.scope else "reading …"
+        reading = "reading the picture …" if turn.scope else "reading …"
+        text, note = "", reading
         due = 0.0
         try:
             for event in ticket.events():
@@ -222,7 +230,8 @@ class Page:
                         mine.finish(turn.answered(event))
                     return
                 if isinstance(event, Waiting):
-                    note = f"waiting: {event.ahead} before you" if event.ahead else note
+                    ahead = event.ahead
+                    note = f"waiting: {ahead} before you" if ahead else reading
                     due = 0.0
                 else:
                     text, note = text + event.text, ""

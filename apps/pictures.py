@@ -12,7 +12,7 @@ from mm15_mlx.config import UserError
 from mm15_mlx.images import FORMATS, ImageError, Picture, load_picture
 
 # Limits of an upload; not published: our choice.
-MAX_BYTES = 20 << 20  # of one file
+MAX_BYTES = 20_000_000  # of one file
 MAX_PIXELS = 50_000_000  # of one picture
 PREVIEW_SIDE = 1600  # pixels of what the page shows
 

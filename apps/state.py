@@ -15,7 +15,7 @@ from typing import Any
 from mm15_mlx import ui
 from mm15_mlx.apps.pictures import Shot, UploadError, open_upload
 from mm15_mlx.apps.settings import Settings
-from mm15_mlx.apps.worker import STOPPED, Answered, Ticket
+from mm15_mlx.apps.worker import STOPPED, Answered, Choice, Ticket
 from mm15_mlx.config import UserError
 from mm15_mlx.grounding import Box, Point
 from mm15_mlx.processor import Message
@@ -47,7 +47,8 @@ class Region:
 
 @dataclass(frozen=True)
 class Turn:
-    """A question and its answer. `alone`: asked without the turns before it.
+    """A question and its answer. `alone`: asked without the turns before it; `model`
+    and `adapters`: as the program was told them.
 
     Boxes and points name pictures of the conversation; `document`, the JSON of the
     contract, names those of the question.
@@ -56,6 +57,7 @@ class Turn:
     question: str
     scope: Scope
     model: str
+    adapters: Path | None = None
     alone: bool = False
     answer: str = ""
     marked: str = ""
@@ -259,7 +261,12 @@ class Conversation:
         return (self.shown,) if self.shots else ()
 
     def ask(
-        self, question: str, scope: Scope, model: str, alone: bool, settings: Settings
+        self,
+        question: str,
+        scope: Scope,
+        choice: Choice,
+        alone: bool,
+        settings: Settings,
     ) -> tuple[Turn, list[Message]]:
         """A turn to be answered, and the messages that ask it."""
         question = " ".join(question.split())
@@ -271,7 +278,10 @@ class Conversation:
             )
         earlier = [] if alone else [t for t in self.turns if _follows(t, scope)]
         said = tuple((t.question, t.answer) for t in earlier)
-        turn = Turn(question, scope, model, alone, earlier=said, settings=settings)
+        turn = Turn(
+            question, scope, choice.name, choice.adapters, alone, earlier=said,
+            settings=settings,
+        )  # fmt: skip
         pictures = [self.shots[k].picture for k in scope]
         return turn, messages(said, question, [{"image": p} for p in pictures])
 

@@ -1,9 +1,10 @@
 """The task buttons: each is a prompt of the UI tasks, shown as it is sent."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mm15_mlx import ui
+from mm15_mlx.apps.correcting import places
 from mm15_mlx.apps.state import Conversation, with_region
 from mm15_mlx.config import UserError
 
@@ -42,7 +43,23 @@ def _on_screen(prompt: str) -> Callable[[Conversation, str], str]:
 def _in_box(
     make: Callable[[tuple[float, ...]], str],
 ) -> Callable[[Conversation, str], str]:
-    return lambda conversation, question: make(conversation.box().px)
+    return lambda conversation, question: make(_box(conversation, question))
+
+
+def _box(conversation: Conversation, question: str) -> tuple[float, ...]:
+    """The last place in the question, which may have been typed; else the one that was
+    pointed at. Pixels of the shown picture."""
+    numbered = "image=" in question  # among all pictures
+    typed = places(question, conversation.scope(every=numbered))
+    if not typed:
+        return conversation.box().px
+    place = typed[-1].region
+    if place.picture != conversation.shown:
+        raise UserError(
+            f"the place in the question is on picture {place.picture + 1}, and picture "
+            f"{conversation.shown + 1} is shown; choose the other one first"
+        )
+    return replace(conversation, region=conversation.place(place.px)).box().px
 
 
 def _find(conversation: Conversation, question: str) -> str:

@@ -26,13 +26,13 @@ from mm15_mlx.decoding import Options
 from mm15_mlx.generate import GenerationResponse, Result, collect, decode
 from mm15_mlx.grounding import Size, parse_answer
 from mm15_mlx.load import find_model, load, load_processor
-from mm15_mlx.lora import read_tuning
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Message, Processor
 from mm15_mlx.ui import Element
 
 QUEUE = 32  # questions that may wait; not published: our choice
 STOPPED = "stopped"  # the finish reason of an answer that its user ended
+STOPPED_EARLY = "stopped before the answer began; ask again"
 _POLL_S = 0.2
 
 
@@ -42,21 +42,37 @@ class BusyError(UserError):
 
 @dataclass(frozen=True)
 class Choice:
-    """A model that the app offers. Raises UserError where it cannot be one."""
+    """A model that the app offers. Raises UserError where it cannot be one.
+
+    `folder`: where it lies, if that is known; else it is looked for by its name.
+    """
 
     name: str
     adapters: Path | None = None
+    folder: Path | None = None
 
     @property
     def label(self) -> str:
         return f"{self.name} + {self.adapters.name}" if self.adapters else self.name
 
+    def found(self) -> "Choice":
+        """With its folder. Only here may a hub id use the network."""
+        return replace(self, folder=self.folder or find_model(self.name))
+
     def check(self) -> ModelConfig:
         """Its configuration, and all else that can be said without weights."""
-        config = load_processor(find_model(self.name)).config
-        if self.adapters:
-            read_tuning(self.adapters)
-        return config
+        folder = self.folder or find_model(self.name)
+        return load_processor(folder, self.adapters).config
+
+
+def labelled(choices: Sequence[Choice]) -> dict[str, Choice]:
+    """Choices by what the page calls them: where two adapter folders have one name,
+    by their whole paths."""
+    labels = [c.label for c in choices]
+    return {
+        f"{c.name} + {c.adapters}" if labels.count(c.label) > 1 else c.label: c
+        for c in choices
+    }
 
 
 @dataclass(frozen=True)
@@ -102,15 +118,27 @@ class Ticket:
     def __init__(self, request: Request, worker: "Worker") -> None:
         self.request = request
         self.stopped = False
+        self._begun = False  # something of the answer is out
         self._worker = worker
         self._events: queue.Queue[Event | UserError] = queue.Queue()
+        self._lock = threading.Lock()
 
     def stop(self) -> None:
-        """End the answer after the token that is due; what there is of it is kept."""
-        self.stopped = True
+        """End the answer after the token that is due; what there is of it is kept.
+        Where there is nothing yet, the user waits for nothing more: a waiting question
+        leaves the queue, a picture that is being read is read for the next one."""
+        with self._lock:
+            if self.stopped:
+                return
+            self.stopped = True
+            if not self._begun:
+                self._events.put(UserError(STOPPED_EARLY))
+        self._worker.leave(self)
 
     def put(self, event: Event | UserError) -> None:
-        self._events.put(event)
+        with self._lock:
+            self._begun = self._begun or isinstance(event, Piece)
+            self._events.put(event)
 
     def events(self) -> Iterator[Event]:
         """What happens, to its end. Raises UserError, in one line, where it failed."""
@@ -144,10 +172,10 @@ class Worker:
 
     def __init__(self, choices: Sequence[Choice], limit: int = QUEUE) -> None:
         """Loads the first of `choices`; raises UserError where one cannot be used."""
-        self.choices = {c.label: c for c in choices}
+        self.choices = labelled([c.found() for c in choices])
         self.limit = limit
         self.facts: dict[str, dict[str, Any]] = {}  # of models that were loaded
-        self.configs = {c.label: c.check() for c in choices}
+        self.configs = {label: c.check() for label, c in self.choices.items()}
         self._loaded: _Loaded | None = None
         self._waiting: list[Ticket] = []
         self._answering: Ticket | None = None
@@ -156,21 +184,25 @@ class Worker:
         self._failure: UserError | None = None
         ready = threading.Event()
         self._freed = threading.Event()
-        thread = threading.Thread(
-            target=self._live, args=(choices[0], ready), daemon=True
-        )
+        first = next(iter(self.choices))
+        thread = threading.Thread(target=self._live, args=(first, ready), daemon=True)
         thread.start()
         ready.wait()
         if self._failure:
             raise self._failure
 
-    def submit(self, request: Request) -> Ticket:
-        """Raises BusyError where the queue is full."""
-        if request.model not in self.choices:
+    def choice(self, label: str) -> Choice:
+        """Raises UserError where it is none of those that are offered."""
+        if label not in self.choices:
             raise UserError(
-                f"model {request.model!r} is not offered here; "
+                f"model {label!r} is not offered here; "
                 f"choose one of {', '.join(self.choices)}"
             )
+        return self.choices[label]
+
+    def submit(self, request: Request) -> Ticket:
+        """Raises BusyError where the queue is full."""
+        self.choice(request.model)
         ticket = Ticket(request, self)
         with self._change:
             if self._ended:
@@ -194,6 +226,12 @@ class Worker:
             busy = self._answering is not None
             return self._waiting.index(ticket) + busy
 
+    def leave(self, ticket: Ticket) -> None:
+        """A stopped question gives its place in the queue to the next one."""
+        with self._change:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+
     def close(self) -> None:
         """Ends after the token that is due, and frees the model."""
         with self._change:
@@ -203,7 +241,7 @@ class Worker:
             self._change.notify()
         self._freed.wait()
 
-    def _live(self, first: Choice, ready: threading.Event) -> None:
+    def _live(self, first: str, ready: threading.Event) -> None:
         """The thread; it never ends, because MLX aborts a program one of whose threads
         has used it and ended before."""
         self._run(first, ready)
@@ -211,7 +249,7 @@ class Worker:
         self._freed.set()
         threading.Event().wait()
 
-    def _run(self, first: Choice, ready: threading.Event) -> None:
+    def _run(self, first: str, ready: threading.Event) -> None:
         try:
             self._use(first)
         except Exception as e:
@@ -236,22 +274,24 @@ class Worker:
                     self._recover(e)
                 ticket.put(one_line(e))
 
-    def _use(self, choice: Choice) -> _Loaded:
+    def _use(self, label: str) -> _Loaded:
+        choice = self.choices[label]
         if self._loaded is None or self._loaded.choice != choice:
             self._loaded = None  # the other's memory is needed first
             mx.clear_cache()
             begin = time.perf_counter()
-            model, processor = load(choice.name, adapter_path=choice.adapters)
+            folder = choice.folder or choice.name
+            model, processor = load(folder, adapter_path=choice.adapters)
             seconds = time.perf_counter() - begin
-            self.facts[choice.label] = info.describe(choice.name)
+            self.facts[label] = info.describe(str(folder))
             self._loaded = _Loaded(choice, model, processor, seconds)
         return self._loaded
 
     def _answer(self, ticket: Ticket) -> Answered:
         request = ticket.request
-        if ticket.stopped:
-            raise UserError("stopped before its turn came; ask again")
-        loaded = self._use(self.choices[request.model])
+        loaded = self._use(request.model)
+        if ticket.stopped:  # the next question need not wait for this one's picture
+            raise UserError(STOPPED_EARLY)
         asked = request.settings
         options = Options(max_tokens=asked.max_tokens, temp=asked.temp)
         processor = _splitting(loaded.processor, asked.split)

@@ -12,7 +12,11 @@ def local_app(
         typer.Option(help="Bundled name, folder, or hub id; again for another."),
     ] = None,
     adapter_path: Annotated[
-        Path | None, typer.Option(help="What `train` wrote: offers the first with it.")
+        list[Path] | None,
+        typer.Option(
+            help="What `train` wrote; again for another. It goes with the model that "
+            "it names, else with the first."
+        ),
     ] = None,
     rows: Annotated[
         Path | None, typer.Option(help="Folder where training rows may be saved.")
@@ -24,11 +28,6 @@ def local_app(
 ) -> None:
     """A page in the browser: drop a screenshot, point at it, ask, see the boxes."""
     from mm15_mlx.apps.app import run
-    from mm15_mlx.apps.worker import Choice
-    from mm15_mlx.load import DEFAULT_MODEL
+    from mm15_mlx.apps.offered import offered
 
-    names = list(dict.fromkeys(model or [DEFAULT_MODEL]))
-    choices = [Choice(name) for name in names]
-    if adapter_path:
-        choices.insert(0, Choice(names[0], adapter_path))
-    run(choices, host, port, rows)
+    run(offered(model or [], adapter_path or []), host, port, rows)

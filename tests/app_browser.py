@@ -5,7 +5,8 @@ Without gradio, playwright or a browser, a test file that imports this is skippe
 
 import re
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ if find_chromium() is None:
 from mm15_mlx.apps.app import launch  # noqa: E402
 from mm15_mlx.apps.page import Page  # noqa: E402
 from mm15_mlx.apps.worker import Choice, Worker  # noqa: E402
+from mm15_mlx.generate import GenerationResponse, Timings  # noqa: E402
 
 PATIENCE_MS = 90_000  # a busy machine is no failure
 
@@ -45,6 +47,23 @@ def serving(
         yield f"http://127.0.0.1:{port}/"
         blocks.close(verbose=False)
         worker.close()
+
+
+def saying(
+    text: str, pause: float = 0.0
+) -> Callable[..., Iterator[GenerationResponse]]:
+    """In place of the worker's `decode`: this answer, a word at a time."""
+    words = re.findall(r"\S+\s*", text)
+
+    def decode(*_: object) -> Iterator[GenerationResponse]:
+        for k, word in enumerate(words):
+            time.sleep(pause)
+            reason = "stop" if k + 1 == len(words) else None
+            yield GenerationResponse(
+                word, k, 9, 1.0, k + 1, 1.0, 0.1, reason, Timings(first_token_s=0.1)
+            )
+
+    return decode
 
 
 @contextmanager
@@ -81,6 +100,25 @@ class User:
 
     def upload(self, *files: Path) -> None:
         self.page.set_input_files("#mm-drop input[type=file]", [str(f) for f in files])
+
+    def drop(self, name: str, file: Path) -> None:
+        """As from a folder beside the window."""
+        held = self.page.evaluate_handle(
+            """([name, bytes]) => {
+                const held = new DataTransfer();
+                const type = 'image/png';
+                held.items.add(new File([new Uint8Array(bytes)], name, { type }));
+                return held;
+            }""",
+            [name, list(file.read_bytes())],
+        )
+        self.page.dispatch_event("#mm-drop button", "drop", {"dataTransfer": held})
+
+    def take(self, ending: str) -> Path:
+        """A file that the page gives away."""
+        with self.page.expect_download() as download:
+            self.page.click(f"#mm-export a[download$='{ending}']")
+        return Path(download.value.path())
 
     def picture(self, *files: Path) -> None:
         self.upload(*files)
@@ -121,6 +159,25 @@ class User:
             [x, y],
         )
         return place[0], place[1]
+
+    def in_sight(self, selector: str) -> bool:
+        """Whether all of it is seen, in the window and in what scrolls within it."""
+        return self.page.evaluate(
+            """(selector) => {
+                const node = document.querySelector(selector);
+                const own = node.getBoundingClientRect();
+                for (let at = node.parentElement; at; at = at.parentElement) {
+                    if (getComputedStyle(at).overflowY === 'visible') continue;
+                    const box = at === document.documentElement
+                        ? { top: 0, bottom: innerHeight } : at.getBoundingClientRect();
+                    if (own.top < box.top - 1 || own.bottom > box.bottom + 1) {
+                        return false;
+                    }
+                }
+                return own.top >= -1 && own.bottom <= innerHeight + 1;
+            }""",
+            selector,
+        )
 
     def question(self, pattern: str) -> list[float]:
         """The numbers of the place in the question, once it has one like `pattern`."""

@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 from app_browser import User, free_port
+from PIL import Image
+
+from mm15_mlx.apps.marks import COLOURS
 
 BOX = [12.0, 40.0, 72.0, 140.0]  # (100, 200, 600, 700) of 120 × 200 pixels
 
@@ -29,11 +32,9 @@ def user(browser: Any, url: str) -> Iterator[User]:
 def test_upload_ask_and_boxes_at_the_right_pixels(user: User, screen: Path) -> None:
     user.picture(screen)
     user.ask("Where is the button?")
-    assert user.answers(1) == ["1\n[100, 200, 600, 700]"]
+    assert user.answers(1) == ["1 [100, 200, 600, 700]"]
     user.open("export")
-    with user.page.expect_download() as download:
-        user.page.click("#mm-export a[download$='.json']")
-    told = json.loads(Path(download.value.path()).read_text())
+    told = json.loads(user.take(".json").read_text())
     assert told["boxes"][0]["px"] == BOX and told["images"][0]["path"] == "screen.png"
     drawn = user.page.evaluate(
         """() => {  // of the picture as it lies on the page, in its own pixels
@@ -47,11 +48,58 @@ def test_upload_ask_and_boxes_at_the_right_pixels(user: User, screen: Path) -> N
         }"""
     )
     assert drawn == pytest.approx(BOX, abs=0.5)
-    with user.page.expect_download() as download:
-        user.page.click("#mm-export a[download$='.png']")
-    assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
-    command = user.page.locator("#mm-export textarea").first
-    assert command.input_value().startswith("mm15-mlx generate --model")
+
+
+def test_all_that_can_be_taken_away(user: User, screen: Path, button: Path) -> None:
+    user.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    user.picture(screen)
+    user.ask("Where is the button?")
+    user.answers(1)
+    user.open("export")
+    with Image.open(user.take(".png")) as image, Image.open(screen) as before:
+        assert image.size == before.size
+        paint = tuple(bytes.fromhex(COLOURS[0][0][1:]))
+        x1, y1, x2, y2 = map(int, BOX)
+        for pixel in ((x1, y2), (x2, y2), (x2, (y1 + y2) // 2), ((x1 + x2) // 2, y2)):
+            assert image.getpixel(pixel) == paint != before.getpixel(pixel)
+        inside = ((x1 + x2) // 2, (y1 + y2) // 2)
+        assert image.getpixel(inside) == before.getpixel(inside)
+    told = user.take(".md").read_text()
+    assert "- picture 1: `screen.png`" in told
+    assert "Where is the button?" in told and "[100, 200, 600, 700]" in told
+    for k, words in enumerate(("mm15-mlx generate --model", "from mm15_mlx import")):
+        field = user.page.locator("#mm-export .mm-code").nth(k)
+        shown = field.locator("textarea").input_value()
+        field.locator("button").click()
+        user.page.wait_for_function(
+            "async (text) => await navigator.clipboard.readText() === text", arg=shown
+        )
+        assert shown.startswith(words) and str(button) in shown
+
+
+def test_two_pictures_are_compared_and_asked_about(user: User, screen: Path) -> None:
+    user.picture(screen)
+    user.drop("dropped.png", screen)
+    user.page.wait_for_selector("svg.mm-canvas[aria-label^='dropped.png']")
+    thumbnails = user.page.locator(".mm-strip [data-show]")
+    assert thumbnails.all_inner_texts() == ["1. screen.png", "2. dropped.png"]
+    user.page.click(".mm-task:has-text('Compare')")
+    user.answers(1)
+    about = user.page.locator("#mm-talk small")
+    assert about.last.inner_text().endswith("picture 1, 2")
+    user.ask("And this one?")
+    user.answers(2)
+    assert about.last.inner_text().endswith("picture 2")
+    thumbnails.first.click()
+    user.page.wait_for_selector("svg.mm-canvas[aria-label^='screen.png']")
+    user.open("settings")
+    user.page.check("#mm-settings label:has-text('all pictures') input")
+    user.click(60, 165)
+    assert user.question("image=0") == [60, 165]
+    user.ask("Where is the button in both?")
+    user.answers(3)
+    assert about.last.inner_text().endswith("picture 1, 2")
+    assert user.page.locator("rect.mm-line").count() == 1  # on the first
 
 
 def test_click_drag_and_two_clicks_refer(user: User, screen: Path) -> None:

@@ -91,9 +91,10 @@ def test_settings_are_in_the_command_and_in_python(
     for settings, changes in (
         (Settings(9, split="2"), {}),
         (Settings(9, split=WHOLE), {"earlier": (("What?", "This"),)}),
-    ):
-        told = "# no flag splits pictures as this answer had it; Python can"
-        assert asked(settings, **changes) == told
+    ):  # no flag says that: the command runs Python
+        told = asked(settings, **changes)
+        assert told.startswith("python3 - <<'END'\n") and told.endswith("\nEND")
+        assert f"split_as(processor.config, {settings.split!r})" in told
 
 
 # --- answers put right ---------------------------------------------------------------

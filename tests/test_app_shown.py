@@ -2,17 +2,19 @@
 
 import io
 import json
+import math
 import re
 import shlex
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from app_data import ANSWER, BOX, document, talk, turn
 from PIL import Image
 
-from mm15_mlx.apps import drawing, export
+from mm15_mlx.apps import drawing, export, marks
 from mm15_mlx.apps.pictures import Shot
 from mm15_mlx.apps.state import Conversation
 from mm15_mlx.config import UserError
@@ -91,7 +93,10 @@ def test_elements_are_a_table_with_a_filter(screen: Path) -> None:
 
 
 def test_answers_link_their_boxes(screen: Path) -> None:
-    html = drawing.talk(talk(screen, turn(answer=f"It is at {ANSWER}.")))
+    told = turn(
+        answer=f"It is at {ANSWER}.", marked="It is at <box>12,40,72,140</box>."
+    )
+    html = drawing.talk(talk(screen, told))
     chip = parsed(html).find(".//button[@class='mm-chip']")
     assert chip is not None and chip.get("data-k") == "0"
     assert "first token 0.25 s" in html
@@ -105,15 +110,6 @@ def test_streaming_answer_is_busy(screen: Path) -> None:
     assert busy is not None and busy.text == "so far"
     both = drawing.talk(talk(screen, turn(scope=(0, 1)), pictures=2))
     assert "picture 1, 2" in both
-
-
-def test_tiles_lie_on_the_picture(ui_config) -> None:
-    tiling = plan(120, 200, ui_config.tiling)
-    edges = drawing.tile_edges(tiling, (120, 200))
-    rows, columns = tiling.grid
-    assert len(edges) == rows * columns
-    assert min(e[0] for e in edges) == 0 == min(e[1] for e in edges)
-    assert max(e[2] for e in edges) == 120 and max(e[3] for e in edges) == 200
 
 
 def test_inside_says_what_is_known(ui_config, screen: Path) -> None:
@@ -130,26 +126,82 @@ def test_inside_says_what_is_known(ui_config, screen: Path) -> None:
         assert words in shown
 
 
+def linear(colour: str) -> list[float]:
+    """`#rrggbb` → light of red, green and blue, 0…1."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+
+
 def test_colours_are_readable() -> None:
     """WCAG contrast of each number on its paint: at least 4.5 : 1."""
-
-    def light(colour: str) -> float:
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        r, g, b = (
-            v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts
+    for paint, ink in marks.COLOURS:
+        low, high = sorted(
+            0.2126 * r + 0.7152 * g + 0.0722 * b
+            for r, g, b in map(linear, (paint, ink))
         )
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b
-
-    for paint, ink in drawing.COLOURS:
-        low, high = sorted((light(paint), light(ink)))
         assert (high + 0.05) / (low + 0.05) >= 4.5, (paint, ink)
+
+
+# What eyes without one kind of cone see, in linear light: Machado, Oliveira, Fernandes
+# 2009, severity 1.
+SEEN = {
+    "all": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    "protan": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deutan": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+    "tritan": (
+        (1.255528, -0.076749, -0.178779),
+        (-0.078411, 0.930809, 0.147602),
+        (0.004733, 0.691367, 0.303900),
+    ),
+}
+XYZ = (  # of sRGB's red, green and blue, over the white of D65
+    (0.4124564 / 0.95047, 0.3575761 / 0.95047, 0.1804375 / 0.95047),
+    (0.2126729, 0.7151522, 0.0721750),
+    (0.0193339 / 1.08883, 0.1191920 / 1.08883, 0.9503041 / 1.08883),
+)
+APART = 15  # CIE 1976 differences; 2.3 is just noticeable. Not published: our choice
+
+
+def times(matrix: tuple, vector: list[float]) -> list[float]:
+    return [sum(a * b for a, b in zip(row, vector, strict=True)) for row in matrix]
+
+
+def lab(colour: str, eye: str) -> tuple[float, float, float]:
+    light = [min(max(v, 0.0), 1.0) for v in times(SEEN[eye], linear(colour))]
+    x, y, z = (
+        v ** (1 / 3) if v > 216 / 24389 else (24389 / 27 * v + 16) / 116
+        for v in times(XYZ, light)
+    )
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+@pytest.mark.parametrize("eye", SEEN)
+def test_colours_differ_for_every_eye(eye: str) -> None:
+    paints = [paint for paint, _ in marks.COLOURS]
+    for a, b in combinations(paints, 2):
+        assert math.dist(lab(a, eye), lab(b, eye)) >= APART, (a, b)
+
+
+def test_red_and_green_would_not_do() -> None:
+    """Otherwise the test above could not fail."""
+    pair = "#b22222", "#6b6b00"
+    for eye, told in (("all", True), ("deutan", False)):
+        assert (math.dist(*(lab(c, eye) for c in pair)) >= APART) == told
 
 
 def test_annotated_png(screen: Path) -> None:
     conversation = talk(screen, turn())
     image = Image.open(io.BytesIO(export.png(conversation)))
     assert image.size == (120, 200)
-    rgb = tuple(int(drawing.COLOURS[0][0][i : i + 2], 16) for i in (1, 3, 5))
+    rgb = tuple(int(marks.COLOURS[0][0][i : i + 2], 16) for i in (1, 3, 5))
     for corner in ((12, 140), (72, 140), (72, 100)):  # on the box's own pixels
         assert image.getpixel(corner) == rgb
     assert conversation.shots[0].picture.image.getpixel((12, 140)) != rgb
@@ -165,27 +217,6 @@ def test_json_and_markdown(screen: Path) -> None:
     assert "````text\nIs ``` this?\n````" in text and ANSWER in text
     with pytest.raises(UserError, match="there is no answer yet; ask something first"):
         talk(screen).current()
-
-
-QUOTED = 'Where\'s the "Sign in" $HOME `x` \\ button?'
-
-
-def test_copy_as_command(screen: Path) -> None:
-    conversation = talk(screen, pictures=2)
-    made = export.as_command(turn(QUOTED, scope=(0, 1)), conversation.shots)
-    assert shlex.split(made) == [
-        "mm15-mlx", "generate", "--model", "nano-ui", "--image", "screen.png",
-        "screen1.png", "--max-tokens", "256", "--prompt", QUOTED,
-    ]  # fmt: skip
-    made = export.as_command(
-        turn("And this?", earlier=((QUOTED, "a"),), model="m + tuned"),
-        conversation.shots,
-    )
-    first, second = made.split(" | ")
-    assert shlex.split(first) == ["printf", "%s\\n", QUOTED, "And this?"]
-    assert shlex.split(second)[:6] == [
-        "mm15-mlx", "chat", "--model", "m", "--adapter-path", "tuned"
-    ]  # fmt: skip
 
 
 def test_copied_command_runs(

@@ -1,5 +1,6 @@
 """The app's conversation: uploads, pointing, turns, tasks. No Gradio, no model."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,14 @@ from PIL import Image
 
 from mm15_mlx.apps import pictures, state, tasks
 from mm15_mlx.apps.pictures import open_upload
+from mm15_mlx.apps.sessions import UNUSED_S, Sessions
 from mm15_mlx.apps.settings import Settings
 from mm15_mlx.apps.state import Conversation, Region, with_region
+from mm15_mlx.apps.worker import Choice
 from mm15_mlx.config import UserError
 from mm15_mlx.grounding import Box
+
+NANO = Choice("nano-ui")
 
 
 def test_pictures_and_scope(screen: Path) -> None:
@@ -142,7 +147,8 @@ def test_turns_follow_those_about_the_same_picture(screen: Path) -> None:
     alone = turn("List", alone=True)
     empty = turn("Nothing said", answer="")
     conversation = talk(screen, turn("One?"), alone, empty, pictures=2)
-    made, asked = conversation.ask("  Two\n?", (0,), "nano-ui", False, Settings(9))
+    made, asked = conversation.ask("  Two\n?", (0,), NANO, False, Settings(9))
+    assert (made.model, made.adapters) == ("nano-ui", None)
     assert made.question == "Two ?" and made.earlier == (
         ("One?", "[100, 200, 600, 700]"),
     )
@@ -151,9 +157,9 @@ def test_turns_follow_those_about_the_same_picture(screen: Path) -> None:
     assert first == {"type": "image", "image": conversation.shots[0].picture}
     assert text == {"type": "text", "text": "One?"}
     assert asked[2]["content"] == [{"type": "text", "text": "Two ?"}]
-    _, asked = conversation.ask("Two?", (1,), "nano-ui", False, Settings(9))
+    _, asked = conversation.ask("Two?", (1,), NANO, False, Settings(9))
     assert len(asked) == 1  # the other picture's conversation
-    _, asked = conversation.ask("Two?", (0, 1), "nano-ui", True, Settings(9))
+    _, asked = conversation.ask("Two?", (0, 1), NANO, True, Settings(9))
     assert [p["type"] for p in asked[0]["content"]] == ["image", "image", "text"]
     assert len(conversation.turns) == 3  # a question is no turn before its answer
 
@@ -161,9 +167,9 @@ def test_turns_follow_those_about_the_same_picture(screen: Path) -> None:
 def test_questions_that_are_none(screen: Path) -> None:
     conversation = talk(screen)
     with pytest.raises(UserError, match="the question is empty; write one, or press"):
-        conversation.ask(" \n", (0,), "nano-ui", False, Settings(9))
+        conversation.ask(" \n", (0,), NANO, False, Settings(9))
     with pytest.raises(UserError, match="has 4001 letters; the limit is 4000"):
-        conversation.ask("x" * 4001, (0,), "nano-ui", False, Settings(9))
+        conversation.ask("x" * 4001, (0,), NANO, False, Settings(9))
 
 
 def test_timings_say_what_was_cut() -> None:
@@ -174,6 +180,66 @@ def test_timings_say_what_was_cut() -> None:
         document = turn().document | {"finish_reason": reason}
         assert words in turn(document=document).timings
     assert turn(document={}).timings == ""
+
+
+# --- whose conversation it is --------------------------------------------------------
+
+
+class _Ticket:
+    stopped = False
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def test_a_closed_tab_keeps_its_pictures_for_a_while(screen: Path) -> None:
+    now = 0.0
+    sessions = Sessions(grace=100, clock=lambda: now)
+    mine, other = sessions.of("mine"), sessions.of("other")
+    mine.add(screen, "screen.png")
+    assert sessions.of("mine") is mine is not other
+    mine.ticket = ticket = _Ticket()  # type: ignore[assignment]
+    sessions.close("mine")
+    assert ticket.stopped, "nobody reads that answer any more"
+    now = 99.0
+    sessions.sweep()
+    assert sessions.of("mine") is mine and mine.shots  # it came back, and is open
+    now = 300.0
+    sessions.sweep()
+    assert len(sessions) == 2
+    sessions.close("mine")
+    now = 401.0
+    sessions.sweep()
+    assert len(sessions) == 1 and mine.shots == []
+    assert sessions.of("mine") is not mine and sessions.of("other") is other
+
+
+def test_a_timer_drops_what_was_closed(screen: Path) -> None:
+    sessions = Sessions(grace=0.01)
+    sessions.of("mine").add(screen, "screen.png")
+    sessions.close("mine")
+    until = time.monotonic() + 30
+    while len(sessions) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(sessions) == 0
+
+
+def test_conversations_are_bounded(screen: Path) -> None:
+    now = 0.0
+    sessions = Sessions(limit=2, clock=lambda: now)
+    first, second = sessions.of("1"), sessions.of("2")
+    first.add(screen, "screen.png")
+    second.add(screen, "screen.png")
+    sessions.of("1")
+    sessions.of("3")  # the one that was used longest ago goes
+    assert len(sessions) == 2 and second.shots == [] != first.shots
+    now = UNUSED_S + 1
+    sessions.sweep()
+    assert len(sessions) == 0 and first.shots == []
+    assert sessions.of(None) is not sessions.of(None)  # without a name: not kept
+    sessions.close(None)
+    sessions.close("nobody")
+    assert len(sessions) == 0
 
 
 # --- tasks -------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+from decoding import Counter
+from test_lora import write_adapters
 
 from mm15_mlx import generate, load
 from mm15_mlx.apps import worker as module
@@ -23,14 +25,16 @@ from mm15_mlx.apps.worker import (
     Piece,
     Request,
     Ticket,
-    Waiting,
     Worker,
     mark,
     one_line,
 )
 from mm15_mlx.config import CoordinateConfig, UserError
 from mm15_mlx.images import Picture, load_picture
+from mm15_mlx.lora import Tuning
+from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor
+from mm15_mlx.weights import load_model
 
 Make = Callable[..., Worker]
 
@@ -85,6 +89,27 @@ def test_second_question_reads_only_its_own_words(
     first = finish(worker.submit(ask(ui_folder, picture, "What is this?")).events())[1]
     second = finish(worker.submit(ask(ui_folder, picture, "Is it on?")).events())[1]
     assert first.result.timings.encode_s > 0 == second.result.timings.encode_s
+
+
+def test_second_question_shares_the_prefix(
+    ui: tuple[MM15, Processor],
+    ui_folder: Path,
+    screen: Path,
+    started: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The decoder reads the words of the second question alone, and no view of the
+    picture is encoded; another user's picture of the same pixels is known as well."""
+    worker = started(ui_folder)
+    counted = Counter(ui[0], monkeypatch)
+    first, second = "What is this?", "Is it on?"
+    finish(worker.submit(ask(ui_folder, load_picture(screen), first, 5)).events())
+    assert sum(counted.views) == 5 and counted.reads[0] > 80
+    counted.clear()
+    finish(worker.submit(ask(ui_folder, load_picture(screen), second, 5)).events())
+    old, new = (ui[1].prepare(q, [screen]).ids for q in (first, second))
+    same = next(i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
+    assert counted.views == [] and counted.reads[0] == len(new) - same < 20
 
 
 def test_boxes_are_marked_in_pixels(button: Path, screen: Path, started: Make) -> None:
@@ -151,36 +176,6 @@ def test_one_line() -> None:
     assert one_line(mistake) is mistake
 
 
-def test_queue_is_bounded_and_says_who_is_ahead(
-    ui_folder: Path, screen: Path, started: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker = started(ui_folder, limit=2)
-    go, reached = threading.Event(), threading.Event()
-    decode = module.decode
-
-    def held(*arguments: object) -> Iterator:
-        reached.set()
-        go.wait()
-        yield from decode(*arguments)
-
-    monkeypatch.setattr(module, "decode", held)
-    request = ask(ui_folder, screen, "What is this?", 3)
-    first = worker.submit(request)
-    reached.wait()
-    second, third = worker.submit(request), worker.submit(request)
-    with pytest.raises(BusyError, match="2 questions are waiting, the limit is 2: ask"):
-        worker.submit(request)
-    assert [worker.ahead(t) for t in (first, second, third)] == [0, 1, 2]
-    assert next(third.events()) == Waiting(2)
-    second.stop()
-    go.set()
-    finish(first.events())
-    with pytest.raises(UserError, match="stopped before its turn came; ask again"):
-        finish(second.events())
-    finish(third.events())
-    assert worker.ahead(third) is None
-
-
 def test_answers_of_many_users_are_not_mixed(ui_folder: Path, started: Make) -> None:
     """Twenty threads, four pictures each told apart by its own answer."""
     rng = np.random.default_rng(0)
@@ -218,6 +213,35 @@ def test_models_are_switched_and_only_offered_ones(
     assert got.result.boxes and set(worker.facts) == {str(ui_folder), str(button)}
     with pytest.raises(UserError, match="model '/etc' is not offered here; choose"):
         worker.submit(ask(Path("/etc"), screen, "What?"))
+
+
+def test_an_adapter_and_back(ui_folder: Path, screen: Path, tmp_path: Path) -> None:
+    """Each answers as the library does with it; two of one name are told apart."""
+    folders = [tmp_path / run / "mine" for run in ("a", "b")]
+    for k, folder in enumerate(folders):
+        folder.parent.mkdir()
+        write_adapters(folder, load_model(ui_folder)[0], Tuning(num_layers=1 + k))
+
+    def right(adapters: Path | None) -> str:
+        model, processor = load(ui_folder, adapter_path=adapters)
+        return generate(model, processor, "What?", [screen], max_tokens=12).text
+
+    wanted = {None: right(None)} | {f: right(f) for f in folders}
+    assert len(set(wanted.values())) == 3
+    choices = [Choice(str(ui_folder), f) for f in (*folders, None)]
+    worker = Worker(choices)
+    try:
+        assert list(worker.choices) == [
+            *(f"{ui_folder} + {folder}" for folder in folders), str(ui_folder)
+        ]  # fmt: skip
+        for k in (2, 0, 1, 2, 0):
+            label = list(worker.choices)[k]
+            request = replace(ask(ui_folder, screen, "What?", 12), model=label)
+            text, got = finish(worker.submit(request).events())
+            assert text == wanted[choices[k].adapters]
+            assert got.document["model"] == label and label in worker.facts
+    finally:
+        worker.close()
 
 
 def test_a_model_that_is_none_is_told_at_once(tmp_path: Path) -> None:
