@@ -16,7 +16,7 @@ from mm15_mlx.checkpoint import WeightsError, read_config, weight_files
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.images import load_picture
 from mm15_mlx.load import find_model
-from mm15_mlx.mm15 import MM15
+from mm15_mlx.mm15 import MM15, module_of
 from mm15_mlx.tiling import plan
 
 PARTS = ("encoder", "connector", "decoder")
@@ -30,7 +30,7 @@ def describe(name: str) -> dict[str, Any]:
     quantized = False
     for file, tensors in weight_files(folder).items():
         for path, stored in tensors.items():
-            if path.split(".", 1)[0] not in PARTS:
+            if module_of(path) not in PARTS:
                 raise WeightsError(
                     f"{file} holds {path}, which is no part of this model; "
                     "fetch or convert the model again"
@@ -58,7 +58,7 @@ def _parameters(config: ModelConfig) -> dict[str, int]:
     packed weights leave their bits open."""
     counts = dict.fromkeys(PARTS, 0)
     for path, array in tree_flatten(MM15(config).parameters()):
-        counts[path.split(".", 1)[0]] += math.prod(array.shape)
+        counts[module_of(path)] += math.prod(array.shape)
     return counts
 
 

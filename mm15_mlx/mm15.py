@@ -35,6 +35,12 @@ def splice(
     return mx.where(placeholders[..., None], visual, embeddings)
 
 
+def module_of(name: str) -> str:
+    """The module of `MM15` that a parameter's or layer's path belongs to: LLaVA-NeXT's
+    newline embedding stands outside of the three, and counts as the connector's."""
+    return name.partition(".")[0].replace("image_newline", "connector")
+
+
 class MM15(nn.Module):
     """Ids (B, L) and views (V, S, S, 3) → logits (B, L, vocabulary), float32."""
 

@@ -21,6 +21,7 @@ import mlx.nn as nn
 
 from mm15_mlx.checkpoint import weight_files
 from mm15_mlx.config import ModelConfig, UserError
+from mm15_mlx.mm15 import module_of
 
 # Of each mode the bits, then the group sizes: MLX's own limits (mx.quantize).
 MODES = {
@@ -102,8 +103,7 @@ def part_of(name: str) -> str:
         return "embedding"
     if name.startswith("decoder.lm_head"):
         return "head"
-    # LLaVA-NeXT's newline embedding stands outside of the three modules.
-    return name.partition(".")[0].replace("image_newline", "connector")
+    return module_of(name)
 
 
 @dataclass(frozen=True)

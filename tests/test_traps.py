@@ -44,7 +44,13 @@ TRAPS: dict[int, tuple[str, tuple[str, ...]]] = {
         "Ferret-UI stores a head beside Gemma's embeddings",
         ("test_traps::test_gemma_may_have_a_head_of_its_own",),
     ),
-    4: ("one model, three layouts of names", ("test_traps::test_layouts_of_llava",)),
+    4: (
+        "one model, three layouts of names",
+        (
+            "test_traps::test_layouts_of_llava",
+            "parity/test_family_layouts::test_every_layout_gives_the_same_weights",
+        ),
+    ),
     5: (
         "transformers 5 renamed keys of configurations",
         ("test_traps::test_old_and_new_keys_of_a_decoder",),
@@ -95,6 +101,7 @@ TRAPS: dict[int, tuple[str, tuple[str, ...]]] = {
         (
             "test_tiling::test_rounding_is_of_hugging_face_or_of_llava",
             "test_traps::test_pinpoints_of_both_layouts",
+            "parity/test_family_pixels::test_llava_s_own_layout",
         ),
     ),
     12: (
@@ -109,6 +116,7 @@ TRAPS: dict[int, tuple[str, tuple[str, ...]]] = {
         (
             "test_traps::test_the_preprocessor_has_the_last_word",
             "test_traps::test_the_processor_of_transformers_5_has_it_before_that",
+            "parity/test_family_pixels::test_hub_families",
             "test_traps::test_what_else_the_preprocessor_says",
             "test_parts::test_pixels_of_a_clip",
         ),
@@ -122,6 +130,8 @@ TRAPS: dict[int, tuple[str, tuple[str, ...]]] = {
         (
             "test_templates::test_llava_s_pieces_stand_alone",
             "test_templates::test_honeybee_s_chunks",
+            "parity/test_family_ids::test_ferret_ui",
+            "parity/test_family_ids::test_honeybee",
             "test_templates::test_chat",
         ),
     ),

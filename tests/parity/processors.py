@@ -23,6 +23,9 @@ from transformers.models.internvl.processing_internvl import (
 from transformers.models.llava.image_processing_pil_llava import (
     LlavaImageProcessorPil as LlavaImageProcessorPil,
 )
+from transformers.models.llava.processing_llava import (
+    LlavaProcessor as LlavaProcessor,
+)
 from transformers.models.llava_next.image_processing_pil_llava_next import (
     LlavaNextImageProcessorPil as LlavaNextImageProcessorPil,
 )
@@ -37,4 +40,7 @@ from transformers.models.llava_next.processing_llava_next import (
 )
 from transformers.models.siglip.image_processing_pil_siglip import (
     SiglipImageProcessorPil as SiglipImageProcessorPil,
+)
+from transformers.models.smolvlm.image_processing_pil_smolvlm import (
+    SmolVLMImageProcessorPil as SmolVLMImageProcessorPil,
 )

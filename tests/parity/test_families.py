@@ -1,12 +1,12 @@
 """Whole models of every family, saved by transformers, through `convert` to answers.
 
-Logits in float32, relative to the largest; both sides see the pixels and the ids of our
-processor, whose own parity is tested in test_pictures_parity.py and
-test_prompt_parity.py.
+Logits in float32, to 1e-5 absolute; both sides see the pixels and the ids of our
+processor, whose own parity is tested in test_family_pixels.py and test_family_ids.py.
 """
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,22 @@ VISION: dict[str, Any] = {
     "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3,
     "num_attention_heads": 4, "image_size": 56, "patch_size": 14,
 }  # fmt: skip
+# Heights and widths of LLaVA-NeXT's tiles.
+GRIDS = [[56, 112], [112, 56], [112, 112], [168, 56], [56, 168]]
+# What decoders need beside TEXT.
+MORE: dict[str, dict[str, Any]] = {
+    "mistral": {"sliding_window": None},
+    "qwen3_moe": {
+        "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48,
+        "norm_topk_prob": True,
+    },
+}  # fmt: skip
 Inputs = Callable[[mx.array, Image.Image], dict[str, Any]]
+
+
+def text_of(decoder: str) -> dict[str, Any]:
+    """The configuration of a tiny decoder by its model_type."""
+    return TEXT | {"model_type": decoder} | MORE.get(decoder, {})
 
 
 def nchw(views: mx.array) -> torch.Tensor:
@@ -65,21 +80,22 @@ def smolvlm(image_id: int) -> tuple[Any, dict, Inputs]:
     return idefics3(image_id, "SmolVLM")
 
 
-def llava(image_id: int) -> tuple[Any, dict, Inputs]:
+def llava(image_id: int, tower: dict[str, Any] = VISION) -> tuple[Any, dict, Inputs]:
     config = transformers.LlavaConfig(
-        vision_config=VISION | {"model_type": "clip_vision_model"}, text_config=TEXT,
+        vision_config=tower | {"model_type": "clip_vision_model"}, text_config=TEXT,
         image_token_index=image_id, image_seq_length=16, tie_word_embeddings=False,
     )  # fmt: skip
     model = transformers.LlavaForConditionalGeneration(config)
     return model, {}, lambda v, _: {"pixel_values": nchw(v)}
 
 
-def llava_next(image_id: int) -> tuple[Any, dict, Inputs]:
-    grids = [[56, 112], [112, 56], [112, 112], [168, 56], [56, 168]]
+def llava_next(
+    image_id: int, decoder: str = "llama", tower: dict[str, Any] = VISION
+) -> tuple[Any, dict, Inputs]:
     config = transformers.LlavaNextConfig(
-        vision_config=VISION | {"model_type": "clip_vision_model"}, text_config=TEXT,
-        image_token_index=image_id, image_grid_pinpoints=grids,
-        tie_word_embeddings=False,
+        vision_config=tower | {"model_type": "clip_vision_model"},
+        text_config=text_of(decoder), image_token_index=image_id,
+        image_grid_pinpoints=GRIDS, tie_word_embeddings=False,
     )  # fmt: skip
     model = transformers.LlavaNextForConditionalGeneration(config)
 
@@ -90,21 +106,25 @@ def llava_next(image_id: int) -> tuple[Any, dict, Inputs]:
     return model, {}, inputs
 
 
-def internvl(image_id: int) -> tuple[Any, dict, Inputs]:
-    text = TEXT | {"model_type": "qwen2"}
+def internvl(image_id: int, decoder: str = "qwen2") -> tuple[Any, dict, Inputs]:
     config = transformers.InternVLConfig(
         vision_config=VISION | {"image_size": [56, 56], "patch_size": [14, 14]},
-        text_config=text, image_token_id=image_id, image_seq_length=4,
+        text_config=text_of(decoder), image_token_id=image_id, image_seq_length=4,
         tie_word_embeddings=False,
     )  # fmt: skip
     model = transformers.InternVLForConditionalGeneration(config)
     return model, {}, lambda v, _: {"pixel_values": nchw(v)}
 
 
-MODELS = {
+# Where a family has several decoders, the name says which in brackets.
+MODELS: dict[str, tuple[Callable[..., tuple[Any, dict, Inputs]], str]] = {
     "idefics3": (idefics3, "smolvlm"), "smolvlm": (smolvlm, "smolvlm"),
     "llava": (llava, "llava_v1"), "llava_next": (llava_next, "llava_v1"),
+    "llava_next (Mistral)": (partial(llava_next, decoder="mistral"),
+                             "mistral_instruct"),
     "internvl": (internvl, "internvl2_5"),
+    "internvl (Qwen3)": (partial(internvl, decoder="qwen3"), "internvl2_5"),
+    "internvl (Qwen3-MoE)": (partial(internvl, decoder="qwen3_moe"), "internvl2_5"),
 }  # fmt: skip
 
 
@@ -151,7 +171,7 @@ def test_a_family_converts_reloads_answers_and_has_the_same_logits(
     name, reference, source, inputs_of = family
     said: list[str] = []
     run.convert(source, tmp_path / "out", name="owner/tiny", say=said.append)
-    assert said[0] == f"family      {name}"
+    assert said[0] == f"family      {name.split(' ')[0]}"
     assert said[1] == "licence     permissive (apache-2.0)"
     assert said[-1].startswith("proof       loaded ")
     model, processor = load(tmp_path / "out")

@@ -2,6 +2,7 @@
 
 The references are made of transformers' and timm's pieces, joined here as each
 family's own code joins them; their tensors are renamed into its layout and saved.
+Logits in float32, to 1e-5 absolute.
 """
 
 import json
@@ -9,12 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mm15_mlx import generate, load
@@ -26,7 +26,7 @@ from mm15_mlx.tiling import Tiling
 from .conftest import Compare
 from .references import randomise
 from .test_connector_parity import Honeybee
-from .test_families import SIZES, TEXT, VISION, nchw
+from .test_families import SIZES, TEXT, VISION, nchw, text_of
 from .test_prompt_parity import trained
 
 transformers = pytest.importorskip("transformers")
@@ -56,9 +56,9 @@ class Reference(nn.Module):
             transformers.CLIPVisionConfig(**(CLIP | clip))
         )
         self.connector = connector
-        text = TEXT | {"hidden_act": "gelu_pytorch_tanh"} if decoder == "gemma" else (
-            TEXT | {"sliding_window": None} if decoder == "mistral" else TEXT
-        )  # fmt: skip
+        text = text_of(decoder)
+        if decoder == "gemma":
+            text |= {"hidden_act": "gelu_pytorch_tanh"}
         kind = getattr(transformers, DECODERS[decoder])
         self.decoder = kind(kind.config_class(**text, tie_word_embeddings=False))
         self.newline = nn.Parameter(torch.randn(TEXT["hidden_size"]))
@@ -149,9 +149,7 @@ def agree(
         tiling = processor.prepare("What is on?", [picture]).images[0].tiling
         ids = torch.from_numpy(np.array(inputs["input_ids"])).long()
         reference = theirs(ids, nchw(inputs["pixel_values"]), tiling, picture)
-        unit = max(1.0, float(reference.abs().max()))
-        ours: mx.array = model(**inputs)
-        compare(f"{name}, {width} × {height}", ours / unit, reference / unit, 1e-5)
+        compare(f"{name}, {width} × {height}", model(**inputs), reference, 1e-5)
     answer = generate(model, processor, "What is on?", [picture], max_tokens=3)
     assert len(answer.tokens) == 3
 
@@ -239,6 +237,7 @@ def bee(old: bool, folder: Path) -> tuple[Path, Reference]:
         transformers.LlamaConfig(**(TEXT | text), tie_word_embeddings=False)
     )
     randomise(reference)
+    reference.decoder.lm_head.weight.mul_(0.5)  # wider, not to have larger logits
     tensors = reference.renamed(
         "vision_model.vision_model.", "abstractor.", "language_model."
     )
@@ -273,50 +272,61 @@ def test_honeybee(old: bool, tmp_path: Path, compare: Compare) -> None:
 
 
 INTERNVL = (
-    (r"model.multi_modal_projector.layer_norm", "mlp1.0"),
-    (r"model.multi_modal_projector.linear_1", "mlp1.1"),
-    (r"model.multi_modal_projector.linear_2", "mlp1.3"),
-    ("model.language_model.", "language_model.model."),
-    ("lm_head", "language_model.lm_head"),
+    ("multi_modal_projector.layer_norm", "mlp1.0"),
+    ("multi_modal_projector.linear_1", "mlp1.1"),
+    ("multi_modal_projector.linear_2", "mlp1.3"),
     ("embeddings.cls_token", "embeddings.class_embedding"),
     ("patch_embeddings.projection", "patch_embedding"),
     ("position_embeddings", "position_embedding"),
-    ("model.vision_tower.encoder.layer.", "vision_model.encoder.layers."),
-    ("model.vision_tower.", "vision_model."),
-    ("attention.projection_layer", "attn.proj"), ("layernorm_before", "norm1"),
-    ("layernorm_after", "norm2"), ("lambda_", "ls"),
+    ("vision_tower.encoder.layer.", "vision_model.encoder.layers."),
+    ("vision_tower.", "vision_model."), ("attention.projection_layer", "attn.proj"),
+    ("layernorm_before", "norm1"), ("layernorm_after", "norm2"), ("lambda_", "ls"),
 )  # fmt: skip
+
+
+def as_opengvlab(saved: Tensors) -> Tensors:
+    """The tensors of an InternVL that transformers saved, as OpenGVLab names them."""
+    tensors: Tensors = {}
+    for name, tensor in saved.items():
+        for theirs, own in INTERNVL:
+            name = name.replace(theirs, own)
+        tensors[name] = tensor
+    for name in [n for n in tensors if ".attention.q_proj." in n]:
+        parts = [tensors.pop(name.replace("q_proj", f"{p}_proj")) for p in "qkv"]
+        tensors[name.replace("attention.q_proj", "attn.qkv")] = torch.cat(parts)
+    return tensors
+
+
+CHATS = {
+    "phi3": "phi3-chat", "qwen2": "Hermes-2", "qwen3": "internvl2_5",
+    "qwen3_moe": "internvl2_5",
+}  # fmt: skip
 
 
 def chat(decoder: str, folder: Path) -> tuple[Path, Any]:
     """OS-Atlas-4B is InternVL 2 with Phi-3, at most six tiles and a template's name."""
-    text = TEXT | {"model_type": decoder}
     reference = randomise(transformers.InternVLForConditionalGeneration(
         transformers.InternVLConfig(
             vision_config=VISION | {
                 "image_size": [56, 56], "patch_size": [14, 14], "attention_bias": True
             },
-            text_config=text, image_token_id=500, tie_word_embeddings=False,
+            text_config=text_of(decoder), image_token_id=500,
+            tie_word_embeddings=False,
         )
     ))  # fmt: skip
-    tensors: Tensors = {}
-    for name, tensor in reference.state_dict().items():
-        for theirs_name, own in INTERNVL:
-            name = name.replace(theirs_name, own)
-        tensors[name] = tensor.clone().contiguous()
-    for name in [n for n in tensors if ".attention.q_proj." in n]:
-        parts = [tensors.pop(name.replace("q_proj", f"{p}_proj")) for p in "qkv"]
-        tensors[name.replace("attention.q_proj", "attn.qkv")] = torch.cat(parts)
+    saved = folder.with_name(f"{folder.name}-hf")
+    reference.save_pretrained(saved)  # in memory experts have other names
+    tensors = as_opengvlab(load_file(saved / "model.safetensors"))
     config = {
         "model_type": "internvl_chat", "ps_version": "v2", "select_layer": -1,
-        "template": "phi3-chat" if decoder == "phi3" else "Hermes-2",
+        "template": CHATS[decoder],
         "max_dynamic_patch": 6, "llm_config": reference.config.text_config.to_dict(),
         "vision_config": VISION | {"model_type": "intern_vit_6b", "qkv_bias": True},
     }  # fmt: skip
     return written(folder, config, tensors), reference
 
 
-@pytest.mark.parametrize("decoder", ["phi3", "qwen2"])
+@pytest.mark.parametrize("decoder", CHATS)
 def test_internvl_chat(decoder: str, tmp_path: Path, compare: Compare) -> None:
     source, reference = chat(decoder, tmp_path / "source")
     _, model, processor = converted(source, tmp_path / "out")

@@ -59,6 +59,28 @@ def trained(special: list[str]) -> Any:
     return made
 
 
+def with_llama_s_spaces(special: list[str]) -> Any:
+    """Llama 2's and Mistral's way: `▁` for a space and before every text, and bytes for
+    what is not in the vocabulary."""
+    made = tokenizers.Tokenizer(
+        tokenizers.models.BPE(unk_token="<unk>", byte_fallback=True)
+    )
+    parts = tokenizers.normalizers
+    made.normalizer = parts.Sequence([parts.Prepend("▁"), parts.Replace(" ", "▁")])
+    names = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
+    made.train_from_iterator(
+        ["[INST] What is on? [/INST] It is."] * 20,
+        tokenizers.trainers.BpeTrainer(
+            vocab_size=330, show_progress=False, special_tokens=names
+        ),
+    )
+    content = json.loads(made.to_str())
+    kept = [t for t in content["added_tokens"] if t["content"][:3] != "<0x"]
+    made = tokenizers.Tokenizer.from_str(json.dumps(content | {"added_tokens": kept}))
+    made.add_special_tokens(special)
+    return made
+
+
 def both(made: Any, folder: Path, **names: Any) -> tuple[Tokenizer, Any]:
     made.save(str(folder / TOKENIZER_JSON))
     theirs = PreTrainedTokenizerFast(tokenizer_object=made, **names)
@@ -152,22 +174,7 @@ def test_internvl(size: tuple[int, int], text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["What is on?", "設定 a\n\nb"])
 def test_llava_next(size: tuple[int, int], text: str, tmp_path: Path) -> None:
     """With Mistral's kind of tokenizer, which adds `<s>` by itself."""
-    made = tokenizers.Tokenizer(
-        tokenizers.models.BPE(unk_token="<unk>", byte_fallback=True)
-    )
-    parts = tokenizers.normalizers
-    made.normalizer = parts.Sequence([parts.Prepend("▁"), parts.Replace(" ", "▁")])
-    names = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
-    made.train_from_iterator(
-        ["[INST] What is on? [/INST] It is."] * 20,
-        tokenizers.trainers.BpeTrainer(
-            vocab_size=330, show_progress=False, special_tokens=names
-        ),
-    )
-    content = json.loads(made.to_str())
-    kept = [t for t in content["added_tokens"] if t["content"][:3] != "<0x"]
-    made = tokenizers.Tokenizer.from_str(json.dumps(content | {"added_tokens": kept}))
-    made.add_special_tokens(["<image>"])
+    made = with_llama_s_spaces(["<image>"])
     made.post_processor = tokenizers.processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 1)]
     )
