@@ -4,8 +4,7 @@ What this file is: one picture and one question through both, and how far apart 
 logits may be. That library is transformers, or for this project's own layout the
 PyTorch code that trains it. What it is not: part of any conversion: torch and
 transformers are imported here alone, when the flag is given. Nothing of the checkpoint
-is executed:
-its class is named here, its weights have passed our own reader, and of its
+is executed: its class is named here, its weights have passed our own reader, and of its
 configuration all that could name code, a kernel or another place is left out.
 """
 
