@@ -6,8 +6,10 @@ Every run is a process of its own; MLX has the same fast BLAS in both. Seconds o
 are the median of all but the first, which for ours encodes the picture: the encoder is
 frozen, so its visual tokens are kept. A third process gives the reference: PyTorch's
 loss of the same tokens before any step, of the answer alone (what both are asked to
-train on), with the line break that the chat template puts after it, and of all text. A
-markdown table on stdout, then one JSON line.
+train on), with the line break that the chat template puts after it, of all text, and
+what the second of these is without a causal mask, which is mlx-vlm's: it hands its
+padding mask over in the place of the causal one. A markdown table on stdout, then one
+JSON line.
 
 Run: python benchmarks/train_side_by_side.py --peer-python ../peers/bin/python
      (mlx-vlm in an environment of its own: see side_by_side.py)
@@ -63,13 +65,15 @@ rows = map(json.loads, (Path(target) / metrics.METRICS).read_text().splitlines()
 rows = [r for r in rows if "loss" in r]
 losses, seconds = [r["loss"] for r in rows], [r["seconds_per_step"] for r in rows]
 """
-MLX_VLM = """
+FAST = """
 import importlib.util
 spec = importlib.util.spec_from_file_location("blas", blas)
 module = importlib.util.module_from_spec(spec)
 sys.modules["blas"] = module
 spec.loader.exec_module(module)
 print(module.preload(), file=sys.stderr)
+"""
+MLX_VLM = """
 import mlx.optimizers as optim
 from mlx_vlm import load
 from mlx_vlm.trainer import Trainer, VLMTrainingArgs, prepare_model_for_training
@@ -117,6 +121,52 @@ each = torch.nn.functional.cross_entropy(logits, target, reduction="none")
 text = target != model.config.image_token_id
 answer = each[start - 1:]  # its last token is the line break after its end
 losses = [answer[:-1].mean().item(), answer.mean().item(), each[text].mean().item()]
+# A mask of four dimensions replaces the causal one: nothing is hidden.
+inputs = dict(given, input_ids=given["input_ids"][:, :-1])
+length = inputs["input_ids"].shape[1]
+inputs["attention_mask"] = torch.zeros(1, 1, length, length)
+with torch.inference_mode():
+    logits = model(**inputs).logits[0].float()
+blind = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+losses.append(blind[start - 1:].mean().item())
+seconds = [0.0]
+"""
+
+# mlx-vlm's model as its trainer calls it, and with a causal mask: how far another last
+# token moves what earlier ones predict, and the loss of the answer and its line break.
+PROBE = """
+import numpy as np
+import mlx.core as mx
+import mlx.nn as nn
+from PIL import Image
+from mlx_vlm import load
+model, processor = load(folder)
+row = json.loads(open(data + "/train.jsonl").readline())
+asked, answered = (m["content"] for m in row["messages"])
+before = f"<|im_start|>User:<image>{asked}<end_of_utterance>\\nAssistant:"
+def ids(text):
+    return processor(text=text, images=[Image.open(row["images"][0])],
+                     return_tensors="np")
+given = ids(before + " " + answered + "<end_of_utterance>\\n")
+start = ids(before)["input_ids"].shape[1]
+whole = mx.array(given["input_ids"])
+inputs, target = whole[:, :-1], whole[0, 1:]
+pixels = mx.array(given["pixel_values"])
+more = {k: mx.array(given[k]) for k in ("pixel_attention_mask",) if k in given}
+text = model.language_model
+known = model.get_input_embeddings(inputs, pixels, **more).inputs_embeds
+mx.eval(known)
+last = text.embed_tokens(inputs[:, -1:] - 1)
+other = mx.concatenate([known[:, :-1], last.astype(known.dtype)], axis=1)
+losses = {}
+for name, mask in (("its own", mx.ones(inputs.shape, mx.int32)), ("causal", None)):
+    a, b = (
+        text(inputs=inputs, mask=mask, cache=None, inputs_embeds=x).logits[0]
+        .astype(mx.float32) for x in (known, other)
+    )
+    each = nn.losses.cross_entropy(a, target)
+    losses[name] = {"loss": each[start - 1:].mean().item(),
+                    "moved": mx.abs(a - b)[:-1].max().item()}
 seconds = [0.0]
 """
 
@@ -165,7 +215,7 @@ def main() -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         ways = {"mm15-mlx": (sys.executable, OURS, ours)}
         if args.peer_python:
-            ways["mlx-vlm"] = (args.peer_python, MLX_VLM, source)
+            ways["mlx-vlm"] = (args.peer_python, FAST + MLX_VLM, source)
         library = str(ROOT / "mm15_mlx" / "blas.py")
         for name, (python, code, folder) in ways.items():
             for k in range(args.trials):
@@ -179,8 +229,19 @@ def main() -> None:
                 found.setdefault(name, []).append(run)
                 print(name, run, file=sys.stderr, flush=True)
         given = list(map(str, [source, data, 0, "", ""]))
+        probe: Any = None
+        if args.peer_python:
+            try:
+                probe = process(
+                    args.peer_python, FAST + PROBE, [*given[:3], library, ""]
+                )["loss"]
+            except RuntimeError as e:
+                skipped["the probe of mlx-vlm's mask"] = str(e).replace("|", "/")
         losses = process(sys.executable, HIDE + REFERENCE, given)["loss"]
-        kinds = ("the answer alone", "the answer and its line break", "all text")
+        kinds = (
+            "the answer alone", "the answer and its line break", "all text",
+            "the answer and its line break, every token seeing all others",
+        )  # fmt: skip
         reference = dict(zip(kinds, losses, strict=True))
 
     rows = {
@@ -200,13 +261,18 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |")
     for kind, loss in reference.items():
         print(f"| PyTorch, {kind} | | | | {loss:.5g} | |")
+    for mask, seen in (probe or {}).items():
+        print(
+            f"| mlx-vlm, {mask} mask: another last token moves earlier logits by "
+            f"{seen['moved']:.2g} | | | | {seen['loss']:.5g} | |"
+        )
     for name, why in skipped.items():
         print(f"| {name} | skipped: {why} | | | | |")
     about = {
         "layers": args.layers, "steps": args.steps, "trials": args.trials,
         "machine": platform.processor() or platform.machine(),
         "versions": {p: version(p) for p in ("mlx", "torch", "transformers")},
-        "reference": reference, "skipped": skipped,
+        "reference": reference, "probe": probe, "skipped": skipped,
     }  # fmt: skip
     print(json.dumps(about | {"figures": rows}))
 

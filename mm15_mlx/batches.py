@@ -8,19 +8,22 @@ B rows, L tokens, T learnt tokens of the batch, M visual tokens, D decoder width
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
 
+from mm15_mlx.config import UserError
 from mm15_mlx.dataset import PictureRef, Sample
 from mm15_mlx.mixture import Draws
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor
+from mm15_mlx.training_rows import DataError
 
 WINDOW = 16  # batches, at most, whose rows are sorted by length among each other
-_VIEWS_AT_ONCE = 4
+# One, because a run's peak must not be that of its first pictures; more are no faster.
+_VIEWS_AT_ONCE = 1
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Batch:
     real: mx.array
     pictures: tuple[PictureRef, ...]  # in the order of their placeholders
     rows: tuple[str, ...]
+    shown: tuple[str, ...]  # the row of each picture
 
     @property
     def count(self) -> int:
@@ -66,11 +70,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
         mx.array(real),
         tuple(p for s in samples for p in s.pictures),
         tuple(s.where for s in samples),
+        tuple(s.where for s in samples for _ in s.pictures),
     )
 
 
 class Batches:
-    """Batch `i` is a function of the data, the draws, the seed and `i` alone.
+    """Batch `i` of `total` is a function of the data, the draws, the seed and these
+    two alone. Together they hold the first `total` × `batch_size` draws.
 
     Where several processes train, `share` says which this one is and of how many: it
     has every so-manieth row of the batch, which is the same for all of them.
@@ -82,19 +88,23 @@ class Batches:
         draws: Draws,
         batch_size: int,
         seed: int,
+        total: int,
         share: tuple[int, int] = (0, 1),
     ) -> None:
         self._samples = samples
         self._draws = draws
         self._size = batch_size
         self._seed = seed
+        self._total = total
         self._share = share
         # No more than all rows once: a row sorted beside itself would be a batch.
         self._wide = max(1, min(WINDOW, len(samples) // batch_size))
         self._window: tuple[int, list[list[int]]] = (-1, [])
 
     def rows(self, i: int) -> list[int]:
-        """The row numbers of batch `i`, from 0."""
+        """The row numbers of batch `i`, from 0, in all processes."""
+        if not 0 <= i < self._total:
+            raise IndexError(f"batch {i} of {self._total}")
         window, place = divmod(i, self._wide)
         if self._window[0] != window:
             self._window = window, self._sorted(window)
@@ -102,12 +112,20 @@ class Batches:
 
     def _sorted(self, window: int) -> list[list[int]]:
         """The batches of a window: alike in length, in no order of length."""
-        wide = self._wide * self._size
-        drawn = [self._draws[t] for t in range(window * wide, (window + 1) * wide)]
+        begin = window * self._wide
+        # The last is as wide as what is left: a run ends with its draws used up.
+        wide = min(self._wide, self._total - begin)
+        places = range(begin * self._size, (begin + wide) * self._size)
+        drawn = [self._draws[t] for t in places]
         drawn.sort(key=lambda r: len(self._samples[r].ids))
-        cut = [drawn[k : k + self._size] for k in range(0, wide, self._size)]
-        order = np.random.default_rng([self._seed, window]).permutation(self._wide)
+        cut = [drawn[k : k + self._size] for k in range(0, len(drawn), self._size)]
+        order = np.random.default_rng([self._seed, window]).permutation(wide)
         return [cut[k] for k in order]
+
+    def taken(self, count: int) -> Iterator[int]:
+        """The rows of the first `count` batches."""
+        for i in range(count):
+            yield from self.rows(i)
 
     def __getitem__(self, i: int) -> Batch:
         rank, size = self._share
@@ -149,14 +167,32 @@ class Pictures:
         return model.encode_image, lambda x: x
 
     def fetch(self, refs: Sequence[PictureRef]) -> list[tuple[mx.array, np.ndarray]]:
-        """What is kept of each picture, computed where it is not, and its packing."""
+        """What is kept of each picture, computed where it is not, and its packing.
+
+        Raises UserError where one is gone, or is another than was checked.
+        """
         return [self._kept_or_made(ref) for ref in refs]
+
+    def of(self, batch: Batch) -> list[tuple[mx.array, np.ndarray]]:
+        """`fetch` of a batch's pictures; the UserError names the row too."""
+        made = []
+        for ref, where in zip(batch.pictures, batch.shown, strict=True):
+            try:
+                made.append(self._kept_or_made(ref))
+            except UserError as e:
+                raise DataError(f"{where}: {e}") from e
+        return made
 
     def _kept_or_made(self, ref: PictureRef) -> tuple[mx.array, np.ndarray]:
         if ref.key in self._kept:
             self._kept.move_to_end(ref.key)
             return self._kept[ref.key]
         picture = ref.open(self._processor)
+        if picture.key != ref.key:
+            raise DataError(
+                f"{picture.picture.path or ref.source} has changed since the rows were "
+                "checked; put it back, or start a new run"
+            )
         groups = []
         for views in self._processor.groups(picture, _VIEWS_AT_ONCE):
             groups.append(self._make(views))

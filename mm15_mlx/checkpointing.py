@@ -68,7 +68,7 @@ class Checkpoints:
                 if path.name.endswith(_PARTIAL):
                     shutil.rmtree(path)
         except OSError as e:
-            raise _unwritable(self.folder, e) from e
+            raise unwritable(self.folder, e) from e
 
     def steps(self) -> list[int]:
         """The steps that have a whole checkpoint, in order."""
@@ -112,7 +112,7 @@ class Checkpoints:
             self._prune({progress.step, progress.best_step})
         except (OSError, RuntimeError) as e:  # RuntimeError is MLX's for a full disk
             shutil.rmtree(partial, ignore_errors=True)
-            raise _unwritable(place, e) from e
+            raise unwritable(place, e) from e
         return place
 
     def publish(self, progress: Progress) -> None:
@@ -129,7 +129,7 @@ class Checkpoints:
                     to_disk(partial)
                     os.replace(partial, target / name)
         except OSError as e:
-            raise _unwritable(self.folder, e) from e
+            raise unwritable(self.folder, e) from e
 
     def forget(self) -> None:
         """Drop an older run's checkpoints and its best: --resume must not find them."""
@@ -197,7 +197,8 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _unwritable(path: Path, error: Exception) -> TrainError:
+def unwritable(path: Path, error: Exception) -> TrainError:
+    """The error of a file or folder of a run that cannot be written."""
     reason = getattr(error, "strerror", None) or error
     return TrainError(
         f"{path} cannot be written: {reason}; make room or choose another "

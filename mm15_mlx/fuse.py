@@ -61,6 +61,7 @@ def run(
     back = [(n, trained[n].astype(kinds[n])) for n in kinds if n in trained]
     model.load_weights(back, strict=False)
     fused = fuse(model, dequantize)
+    config = dataclasses.replace(config, tiling=model.config.tiling)
     if dequantize:
         config = dataclasses.replace(config, quantization=None)
     source = (config.provenance or {}).get("source", name)

@@ -21,7 +21,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from mm15_mlx.checkpoint import FLOATS, WeightsError, listed, read_header
-from mm15_mlx.config import UserError
+from mm15_mlx.config import ModelConfig, UserError
+from mm15_mlx.encoder import resize_table
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.peft_adapters import (
     apply_peft,
@@ -64,12 +65,14 @@ class LoraParameters:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a model is made trainable. `num_layers`: the last ones, -1 for all."""
+    """How a model is made trainable. `num_layers`: the last ones, -1 for all.
+    `tiling`: keys of that name in config.json which the training has otherwise."""
 
     fine_tune_type: str = "lora"
     num_layers: int = -1
     lora_parameters: LoraParameters = field(default_factory=LoraParameters)
     parts: tuple[str, ...] = ("decoder",)
+    tiling: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.fine_tune_type not in TYPES:
@@ -88,6 +91,7 @@ def make_trainable(model: MM15, tuning: Tuning) -> None:
 
     Raises UserError where the model has no such layers, or cannot train them.
     """
+    model.config = retiled(model.config, tuning.tiling)
     model.freeze()
     count = len(model.layers)
     if tuning.num_layers != -1 and not 1 <= tuning.num_layers <= count:
@@ -104,6 +108,27 @@ def make_trainable(model: MM15, tuning: Tuning) -> None:
             _unfreeze(model[part], part)
     if "connector" in tuning.parts and "image_newline" in model:
         model.unfreeze(recurse=False, keys=["image_newline"])
+
+
+def retiled(config: ModelConfig, tiling: Mapping[str, Any]) -> ModelConfig:
+    """A model's configuration with other keys of `tiling`; raises UserError for what
+    its parts cannot see."""
+    if not tiling:
+        return config
+    data = config.to_dict()
+    try:
+        made = ModelConfig.from_dict(data | {"tiling": data["tiling"] | dict(tiling)})
+    except UserError as e:
+        raise UserError(
+            f"the training's tiling does not suit the model: {e}; write tiling: {{}} "
+            "into --config to keep the model's own"
+        ) from e
+    if made.tiling.merge != config.tiling.merge:  # it may need a newline embedding
+        raise UserError(
+            f"the training's tiling has merge {made.tiling.merge!r}; the model has "
+            f"{config.tiling.merge!r}, which a training cannot change"
+        )
+    return made
 
 
 def _unfreeze_decoder(model: MM15, num_layers: int) -> None:
@@ -218,7 +243,7 @@ def read_tuning(folder: Path) -> Tuning:
                 None if keys is None else tuple(our_key(k) for k in keys),
             )
         parts = tuple(data.get("trained_parts", ("decoder",)))
-        return Tuning(kind, layers, parameters, parts)
+        return Tuning(kind, layers, parameters, parts, dict(data.get("tiling", {})))
     except KeyError as e:
         raise WeightsError(f"{path} lacks the key {e.args[0]!r}; train again") from e
     except (ValueError, TypeError, AttributeError) as e:
@@ -269,7 +294,8 @@ def put(model: nn.Module, tensors: Mapping[str, mx.array]) -> None:
 def fuse(model: MM15, dequantize: bool = False) -> int:
     """Put the adapters into the layers that they adapt; how many there were.
 
-    A quantised layer is quantised again, in the same way, unless `dequantize`.
+    A quantised layer is quantised again, in the same way, unless `dequantize`. The
+    model is then one of its `config`, whatever tiling the adapters were trained with.
     """
     found = adapted(model)
     fused = [(p, m.fuse(dequantize=dequantize)) for p, m in found.items()]
@@ -279,5 +305,8 @@ def fuse(model: MM15, dequantize: bool = False) -> int:
         from mlx_lm.utils import dequantize_model
 
         dequantize_model(model)
+    if "pos_emb" in model.connector:  # of the tiles before; see `retiled`
+        table = resize_table(model.connector.pos_emb[0], model.config.view_grid)
+        model.connector.pos_emb = table[None]
     mx.eval(model.parameters())
     return len(fused)

@@ -4,11 +4,13 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from mm15_mlx.checkpointing import unwritable
 from mm15_mlx.outputs import left_text, progress_bar, write_lines
 from mm15_mlx.summaries import COUNTS
 
@@ -34,16 +36,27 @@ class Metrics:
                 for r in read_metrics(self.path)
                 if r["step"] <= step and "finish_reason" not in r
             ]
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.rows:
-            write_lines(self.path, [json.dumps(r) for r in self.rows])
-        else:
-            self.path.write_text("", encoding="utf-8")
+        with writing(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            if self.rows:
+                write_lines(self.path, [json.dumps(r) for r in self.rows])
+            else:
+                self.path.write_text("", encoding="utf-8")
 
     def add(self, row: Row) -> None:
+        """Raises TrainError where the disk is full."""
         self.rows.append(row)
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What goes wrong with the disk, as a TrainError that names the file."""
+    try:
+        yield
+    except OSError as e:
+        raise unwritable(path, e) from e
 
 
 def read_metrics(path: Path) -> list[Row]:
@@ -118,7 +131,10 @@ class Shown:
 
 
 def write_curve(rows: Sequence[Row], target: Path) -> None:
-    """A picture of the losses by step; nothing where no two steps were reported."""
+    """A picture of the losses by step; nothing where no two steps were reported.
+
+    Raises TrainError where the disk is full.
+    """
     lines = {key: [(r["step"], r[key]) for r in rows if key in r] for key in _COLORS}
     points = [p for line in lines.values() for p in line]
     if len({x for x, _ in points}) < 2:
@@ -152,5 +168,6 @@ def write_curve(rows: Sequence[Row], target: Path) -> None:
         label = key.replace("valid_loss", "validation loss")
         pen.text((_LEFT + 150 * k, 12), label, fill=_COLORS[key], font=font)
     partial = target.with_name(f".{target.stem}.partial.png")
-    image.save(partial)
-    os.replace(partial, target)
+    with writing(target):
+        image.save(partial)
+        os.replace(partial, target)

@@ -7,7 +7,7 @@ What it is not: a sampler with state. Draw `t` is a function of the weights, the
 and `t`, so a run that goes on at step `t` sees what an unbroken one would.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,18 +100,17 @@ class Draws:
         due = np.where(behind >= room - 1e-9, (1 - room - behind) / self.shares, np.inf)
         return int(np.argmin(due))
 
-    def report(self, draws: int) -> list[dict[str, Any]]:
-        """What the first `draws` draws were made of, category by category."""
-        if draws:
-            _ = self[draws - 1]
+    def report(self, rows: Iterable[int]) -> list[dict[str, Any]]:
+        """What `rows`, which were trained on, were made of, category by category."""
         owner = {r: c for c, n in enumerate(self.names) for r in self.groups[n]}
-        taken = [owner[r] for r in self._rows[:draws]]
-        counts = np.bincount(taken, minlength=len(self.names)) if taken else None
+        counts = [0] * len(self.names)
+        for row in rows:
+            counts[owner[row]] += 1
         return [
             {
                 "category": name,
                 "wanted": round(float(self.shares[c]), 6),
-                "drawn": int(counts[c]) if counts is not None else 0,
+                "drawn": counts[c],
                 "rows": len(self.groups[name]),
             }
             for c, name in enumerate(self.names)

@@ -8,11 +8,11 @@ W&B runs offline unless the user's own WANDB_MODE says otherwise. What it is not
 import importlib.util
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from mm15_mlx.metrics import Row, task_values
+from mm15_mlx.metrics import Row, task_values, writing
 from mm15_mlx.train_config import TrainConfig, TrainError
 
 PROJECT = "mm15-mlx"
@@ -37,7 +37,27 @@ def check_reporters(config: TrainConfig) -> None:
 def open_reporters(config: TrainConfig, folder: Path, step: int) -> list[Reporter]:
     """The reporters that are asked for; `step` is where the run begins or goes on."""
     makers = {"tensorboard": TensorBoard, "wandb": WandB}
-    return [makers[name](config, folder, step) for name in config.reporters]
+    return [Checked(makers[n], n, config, folder, step) for n in config.reporters]
+
+
+class Checked:
+    """A reporter that says with a TrainError when the disk is full."""
+
+    def __init__(
+        self, make: Callable[[TrainConfig, Path, int], Reporter], name: str,
+        config: TrainConfig, folder: Path, step: int,
+    ) -> None:  # fmt: skip
+        self._path = folder / name
+        with writing(self._path):
+            self._reporter = make(config, folder, step)
+
+    def add(self, row: Row) -> None:
+        with writing(self._path):
+            self._reporter.add(row)
+
+    def close(self) -> None:
+        with writing(self._path):
+            self._reporter.close()
 
 
 def scalars(row: Row) -> Iterator[tuple[str, float]]:

@@ -26,6 +26,7 @@ from mm15_mlx.lora import (
     adapter_config,
     make_trainable,
     put,
+    retiled,
     trained_tensors,
 )
 from mm15_mlx.metrics import CURVE, Metrics, Shown, write_curve
@@ -61,16 +62,17 @@ def run(
     the first step for anything that is wrong with settings, model or data.
     """
     begin = time.perf_counter()
-    config = settings(flags, config_file)
-    made = optimizer(config)
     ranks = Ranks.join()
     say = _say if ranks.first else _silent
+    config = settings(flags, config_file, say)
+    made = optimizer(config)
     check_processes(config, ranks)
     checkpoints = Checkpoints(Path(config.adapter_path))
     ranks.told_by_first(lambda: check_reporters(config))
     ranks.told_by_first(lambda: check_target(checkpoints, resume, force))
     folder = find_model(config.model)
     processor = load_processor(folder)
+    processor = Processor(retiled(processor.config, config.tiling), processor.tokenizer)
     data = read_data(config, processor, say)
     check_same_data(data, ranks)
     say(described(data))
@@ -82,6 +84,8 @@ def run(
     def first_begins() -> dict[str, Any]:
         found = starting_point(config, model, checkpoints, data.digest, resume)
         states.append(found[1])
+        if not resume:  # with --force, and nothing else can keep the run from starting
+            checkpoints.forget()
         checkpoints.begin()
         return asdict(found[0])
 
@@ -104,7 +108,9 @@ def run(
         return {}, STOPPED if reason == "stopped" else 0
     metrics.add({"step": progress.step, "finish_reason": reason})
     seconds = time.perf_counter() - begin
-    report = finished(config, progress, reason, data, metrics, seconds)
+    trained_on = trainer.batches.taken(progress.step * config.grad_accumulation_steps)
+    drawn = data.draws.report(trained_on)
+    report = finished(config, progress, reason, drawn, metrics, seconds)
     _say_end(report, checkpoints)
     return report, STOPPED if reason == "stopped" else 0
 
@@ -129,7 +135,10 @@ def prepared(
         model, processor, config.train_parts, round(config.feature_cache_gb * 1e9)
     )
     share = ranks.rank, ranks.size
-    batches = Batches(data.train, data.draws, config.batch_size, config.seed, share)
+    total = config.iters * config.grad_accumulation_steps
+    batches = Batches(
+        data.train, data.draws, config.batch_size, config.seed, total, share
+    )
     means = Tasks(data.tasks, model, processor).means if data.tasks else None
     trainer = Trainer(
         model, made, config, pictures, batches, valid_batches(data.valid, config),
@@ -166,13 +175,11 @@ def check_target(checkpoints: Checkpoints, resume: bool, force: bool) -> None:
     folder = checkpoints.folder
     if resume:
         checkpoints.load()
-    elif (folder / ADAPTERS).exists() or checkpoints.steps():
-        if not force:
-            raise TrainError(
-                f"{folder} holds adapters; go on with --resume, choose another "
-                "--adapter-path, or give --force to overwrite them"
-            )
-        checkpoints.forget()
+    elif not force and ((folder / ADAPTERS).exists() or checkpoints.steps()):
+        raise TrainError(
+            f"{folder} holds adapters; go on with --resume, choose another "
+            "--adapter-path, or give --force to overwrite them"
+        )
 
 
 def check_processes(config: TrainConfig, ranks: Ranks) -> None:
@@ -258,13 +265,12 @@ def finished(
     config: TrainConfig,
     progress: Progress,
     reason: str,
-    data: Data,
+    drawn: list[dict[str, Any]],
     metrics: Metrics,
     seconds: float,
 ) -> dict[str, Any]:
     """What `--json` prints."""
     told = [r["loss"] for r in metrics.rows if "loss" in r]
-    rows = progress.step * config.batch_size * config.grad_accumulation_steps
     return {
         "model": config.model,
         "adapter_path": config.adapter_path,
@@ -276,7 +282,7 @@ def finished(
         "best": progress.best,
         "best_step": progress.best_step,
         "learnt_tokens": progress.tokens,
-        "drawn": data.draws.report(rows),
+        "drawn": drawn,
         "seconds": round(seconds, 1),
         "peak_memory_bytes": mx.get_peak_memory(),
     }

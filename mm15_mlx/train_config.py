@@ -21,16 +21,21 @@ import yaml
 
 from mm15_mlx.config import UserError
 from mm15_mlx.lora import LoraParameters, Tuning
+from mm15_mlx.mm15 import module_of
 
 VALID_LOSS = "valid_loss"
 REPORTERS = ("tensorboard", "wandb")
 STAGES = ("lora", "sft", "continual", "pretrain")
-OPTIMIZERS = ("adamw", "adafactor", "muon")
+OPTIMIZERS = ("adam", "adamw", "adafactor", "muon")
 FOLDER = Path(__file__).parent / "stages"
-# mlx-lm's switches that have one meaning here: training, on the answers alone.
+# mlx-lm's switches: the value that a training here has, and why it has no other.
 _FIXED = {
-    "train": True, "mask_prompt": True, "test": False, "trust_remote_code": False,
-}  # fmt: skip
+    "mask_prompt": (True, "answers alone are learnt; questions hold pictures' places"),
+    "test": (False, "`mm15-mlx eval` is what measures"),
+    "trust_remote_code": (False, "no code of a model folder is run"),
+}
+# Of mlx-lm's, what changes no number of a training.
+_INERT = ("train", "config", "test_batches", "clear_cache_threshold")
 # What may change between a run and its continuation: none of it changes a number.
 FREE = (
     "model", "data", "adapter_path", "steps_per_report", "steps_per_eval",
@@ -84,6 +89,8 @@ class TrainConfig:
         default_factory=lambda: {"rank": 8, "dropout": 0.0, "scale": 20.0}
     )
     mixture: dict[str, Any] | None = None  # ours; see mixture.py
+    # Ours: keys of config.json's tiling that the run changes; its adapters keep them.
+    tiling: dict[str, Any] = field(default_factory=dict)
     feature_cache_gb: float = 1.0  # ours; visual tokens of a frozen encoder in memory
 
     def __post_init__(self) -> None:
@@ -150,7 +157,9 @@ class TrainConfig:
         except TypeError as e:
             raise TrainError(f"lora_parameters {given} are not numbers") from e
         parts = tuple(self.train_parts)
-        return Tuning(self.fine_tune_type, self.num_layers, parameters, parts)
+        return Tuning(
+            self.fine_tune_type, self.num_layers, parameters, parts, self.tiling
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -182,19 +191,29 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(data, dict):
         raise TrainError(f"--config {path} must map settings to values")
-    for name, value in _FIXED.items():
-        if data.pop(name, value) is not value:
+    for name, (value, why) in _FIXED.items():
+        if name in data and data.pop(name) is not value:
             raise TrainError(
-                f"--config {path}: {name} must be {json.dumps(value)} here; "
-                "take the line out"
+                f"--config {path}: {name} must be {json.dumps(value)} here, because "
+                f"{why}; take the line out"
             )
     return data
 
 
-def settings(flags: Mapping[str, Any], config: Path | None) -> TrainConfig:
-    """Defaults, then the stage, then the file, then flags that were given."""
+def settings(
+    flags: Mapping[str, Any],
+    config: Path | None,
+    say: Callable[[str], None] = lambda line: None,
+) -> TrainConfig:
+    """Defaults, then the stage, then the file, then flags that were given.
+
+    say: told of keys of mlx-lm's in the file that do nothing here.
+    """
     given = {k: v for k, v in flags.items() if v is not None}
     own = read_yaml(config) if config else {}
+    idle = [name for name in _INERT if own.pop(name, None) is not None]
+    if idle:
+        say(f"--config {config}: {', '.join(idle)} of mlx-lm's: nothing to do here")
     stage = given.get("stage", own.get("stage", "lora"))
     if stage not in STAGES:
         raise TrainError(f"stage is {stage!r}; use {', '.join(STAGES)}")
@@ -231,20 +250,23 @@ def schedule(config: TrainConfig, rate: float) -> float | Schedule:
     """The learning rate of a part; `rate` is its peak.
 
     `lr_schedule` is mlx-lm's; a cosine without `arguments` goes from the learning rate
-    to 0 in the iterations that the warm-up leaves, and a `warmup` below 1 is a share.
+    to its share `end`, or 0, in the iterations that the warm-up leaves, and a `warmup`
+    below 1 is a share of all.
     """
     if config.lr_schedule is None:
         return rate
     from mlx_lm.tuner.utils import build_schedule
 
     given = dict(config.lr_schedule)
-    unknown = sorted(set(given) - {"name", "arguments", "warmup", "warmup_init"})
-    warmup = given.get("warmup", 0)
+    unknown = sorted(set(given) - {"name", "arguments", "warmup", "warmup_init", "end"})
+    warmup, end = given.get("warmup", 0), given.pop("end", 0.0)
     if unknown:
         raise TrainError(
-            f"lr_schedule has the key {unknown[0]!r}; it takes name, arguments, warmup "
-            "and warmup_init"
+            f"lr_schedule has the key {unknown[0]!r}; it takes name, arguments, "
+            "warmup, warmup_init and end"
         )
+    if not isinstance(end, int | float) or not 0 <= end <= 1:
+        raise TrainError(f"lr_schedule: end is {end!r}; it must be a share, 0 to 1")
     if type(warmup) is float and 0 <= warmup < 1:
         warmup = given["warmup"] = round(warmup * config.iters)
     if type(warmup) is not int or not 0 <= warmup < config.iters:
@@ -253,7 +275,8 @@ def schedule(config: TrainConfig, rate: float) -> float | Schedule:
             "below iters, or a share below 1"
         )
     if given.get("name") == "cosine_decay" and "arguments" not in given:
-        given["arguments"] = [config.learning_rate, config.iters - warmup, 0.0]
+        peak = config.learning_rate
+        given["arguments"] = [peak, config.iters - warmup, peak * end]
     try:
         made = build_schedule(given)
         made(mx.array(0))
@@ -269,8 +292,9 @@ def schedule(config: TrainConfig, rate: float) -> float | Schedule:
 def optimizer(config: TrainConfig) -> optim.Optimizer:
     """One optimizer for each trained part, at its own rate.
 
-    AdamW has its bias correction, as PyTorch's. Muon takes the matrices, AdamW the
-    embeddings, the head and everything that is no matrix, as its authors advise.
+    Adam and AdamW have their bias correction, as PyTorch's. Muon takes the matrices,
+    AdamW the embeddings, the head and everything that is no matrix, as its authors
+    advise.
     """
     optimizers: list[optim.Optimizer] = []
     filters: list[Callable[[str, mx.array], bool]] = []
@@ -278,16 +302,17 @@ def optimizer(config: TrainConfig) -> optim.Optimizer:
         rate = config.part_learning_rates.get(part, config.learning_rate)
         if config.optimizer == "muon":
             optimizers.append(_made(config, "muon", schedule(config, rate)))
-            filters.append(lambda n, x, p=part: _of(n, p) and _is_matrix(n, x))
+            filters.append(lambda n, x, p=part: module_of(n) == p and _is_matrix(n, x))
         kind = "adamw" if config.optimizer == "muon" else config.optimizer
         optimizers.append(_made(config, kind, schedule(config, rate)))
-        filters.append(lambda n, x, p=part: _of(n, p))
+        filters.append(lambda n, x, p=part: module_of(n) == p)
     return optim.MultiOptimizer(optimizers, filters[:-1])
 
 
 def _made(config: TrainConfig, kind: str, rate: float | Schedule) -> optim.Optimizer:
     given = config.optimizer_config.get(kind, {})
     makers: dict[str, Any] = {
+        "adam": lambda: optim.Adam(rate, **({"bias_correction": True} | given)),
         "adamw": lambda: optim.AdamW(rate, **({"bias_correction": True} | given)),
         "adafactor": lambda: optim.Adafactor(
             rate, **({"relative_step": False, "scale_parameter": False} | given)
@@ -298,10 +323,6 @@ def _made(config: TrainConfig, kind: str, rate: float | Schedule) -> optim.Optim
         return makers[kind]()
     except TypeError as e:
         raise TrainError(f"optimizer_config: {kind}: {e}") from e
-
-
-def _of(name: str, part: str) -> bool:
-    return name.partition(".")[0].replace("image_newline", "connector") == part
 
 
 def _is_matrix(name: str, array: mx.array) -> bool:

@@ -9,13 +9,9 @@ B rows, L tokens, T learnt tokens, D decoder width.
 """
 
 import math
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from types import FrameType
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
@@ -26,9 +22,11 @@ from mlx.utils import tree_flatten, tree_map
 from mm15_mlx.batches import Batch, Batches, Pictures
 from mm15_mlx.best import Means, judged, measured
 from mm15_mlx.checkpointing import Progress
+from mm15_mlx.config import UserError
 from mm15_mlx.decoder import router_losses
 from mm15_mlx.lora import trained_tensors
 from mm15_mlx.mm15 import MM15
+from mm15_mlx.pace import Clock, Stop
 from mm15_mlx.ranks import ALONE, Ranks
 from mm15_mlx.train_config import TrainConfig, TrainError
 
@@ -76,7 +74,7 @@ def loss_and_gradients(
 
     text, gradients = mx.array(0.0), None
     for batch in batches:
-        kept = pictures.fetch(batch.pictures)
+        kept = pictures.of(batch)
         (_, part), new = nn.value_and_grad(model, objective)(model, batch, kept)
         text = text + part
         gradients = new if gradients is None else tree_map(mx.add, gradients, new)
@@ -92,7 +90,7 @@ def evaluate(
     model.eval()
     mine = 0.0
     for batch in batches[ranks.rank :: ranks.size]:
-        text, _ = losses(model, batch, pictures, pictures.fetch(batch.pictures))
+        text, _ = losses(model, batch, pictures, pictures.of(batch))
         mine += float(text.item())
     model.train()
     total = float(ranks.sum(mx.array(mine)).item()) if ranks.size > 1 else mine
@@ -129,27 +127,8 @@ def recomputed(layer: nn.Module) -> Iterator[None]:
         kind.__call__ = call
 
 
-class Stop:
-    """SIGINT and SIGTERM ask for a stop after the step; a second SIGINT ends it."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "Stop":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, _: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
+class Ruined(TrainError):
+    """A state that is not good; what was saved before it is."""
 
 
 @dataclass
@@ -168,31 +147,30 @@ class Trainer:
     means: Callable[[], Means] | None = None
     ranks: Ranks = ALONE
     seen: Callable[[int], None] = lambda step: None
+    _kept: int = field(default=0, init=False)  # the step that was saved last
 
     def run(self, progress: Progress, stop: Stop) -> tuple[Progress, str]:
         """From `progress` to the end; saved there, and why it is the end: `iters`, no
         gain for so long (`patience`), or a stop that was asked for (`stopped`).
 
-        Raises TrainError, with the last good state saved, where a number is not finite.
+        Raises TrainError, with the last good state saved, where a number is not finite
+        or something that a step needs is gone. A state is good when it has given a
+        finite loss: none is saved before that.
         """
         self.model.train()
         clock = Clock(progress, self.config.iters)
-        saved = progress.step
-        stopped = False
+        self._kept = progress.step
+        stopped = proven = False
         while not (reason := self._end(progress, stopped)):
-            progress, norm = self._step(progress, saved)
+            progress, norm = self._step(progress)
             self.seen(progress.step)
-            due = progress.step % self.config.steps_per_report == 0
-            if due or progress.step == self.config.iters:
-                progress = self._report(progress, norm, clock)
-            progress = self._evaluated(progress)
+            progress, proven = self._told(progress, norm, clock)
             stopped = self.ranks.any(stop.asked)
             best = progress.best_step == progress.step
             if best or stopped or progress.step % self.config.save_every == 0:
-                self.save(progress)
-                saved = progress.step
-        if saved != progress.step:
-            self.save(progress)
+                self._save(progress, proven)
+        if self._kept != progress.step:
+            self._save(progress, proven)
         return progress, reason
 
     def _end(self, progress: Progress, stopped: bool) -> str | None:
@@ -204,63 +182,130 @@ class Trainer:
             return "patience"
         return "stopped" if stopped else None
 
-    def _step(self, progress: Progress, saved: int) -> tuple[Progress, float]:
+    def _step(self, progress: Progress) -> tuple[Progress, float]:
         # Of the step alone, so that a run that goes on drops out the same numbers; and
         # of the process, whose rows are others.
         seed = self.config.seed * 1_000_003 + progress.step
         mx.random.seed(seed + self.ranks.rank * 1_000_000_007)
-        count = self.config.grad_accumulation_steps
-        first = progress.step * count
-        numbers = range(first, first + count)
+        numbers = self._numbers(progress.step)
         batches = [self.batches[i] for i in numbers]
         good = self.model.trainable_parameters()
-        loss, gradients = loss_and_gradients(
-            self.model, batches, self.pictures, self.ranks
-        )
+        try:
+            loss, gradients = loss_and_gradients(
+                self.model, batches, self.pictures, self.ranks
+            )
+        except UserError as e:  # a picture
+            self.model.update(good)  # gradients leave their tracers in the model
+            raise self._lost(progress, e) from e
         limit = self.config.max_grad_norm or math.inf
         gradients, norm = optim.clip_grad_norm(gradients, limit)
         value, size = float(loss.item()), float(mx.array(norm).item())
         if not (math.isfinite(value) and math.isfinite(size)):
-            self.model.update(good)  # gradients leave their tracers in the model
-            names = [name for i in numbers for name in self.batches.names(i)]
-            raise self._not_finite(progress, saved, names, value, size)
+            self.model.update(good)
+            what = f"gradient is {size}" if math.isfinite(value) else f"loss is {value}"
+            what = f"{what} at step {progress.step + 1}, of the {self._rows(numbers)}"
+            self._rescue(progress)
+            raise self._ruined(what, "look at those rows, or start")
+        del good
         self.optimizer.update(self.model, gradients)
-        mx.eval(self.model.trainable_parameters(), self.optimizer.state)
-        tokens, read = self.ranks.total(
-            sum(b.count for b in batches), sum(b.length for b in batches)
-        )
-        return (
-            replace(
+        del gradients
+        state = (self.model.trainable_parameters(), self.optimizer.state)
+        sound = finite(state)
+        mx.eval(state, sound)
+        if not self.ranks.any(not sound.item()):
+            tokens, read = self.ranks.total(
+                sum(b.count for b in batches), sum(b.length for b in batches)
+            )
+            after = replace(
                 progress,
                 step=progress.step + 1,
                 tokens=progress.tokens + tokens,
                 read=progress.read + read,
                 window_loss=progress.window_loss + value * tokens,
                 window_tokens=progress.window_tokens + tokens,
-            ),
-            size,
-        )
+            )
+            return after, size
+        what = f"update of step {progress.step + 1} is not finite"
+        raise self._ruined(what, "start")
 
-    def _not_finite(
-        self, progress: Progress, saved: int, names: Sequence[str],
-        loss: float, norm: float,
-    ) -> TrainError:  # fmt: skip
-        what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient is {norm}"
-        sound = all(
-            mx.isfinite(x).all().item() for x in trained_tensors(self.model).values()
-        )
-        if sound and saved != progress.step:
+    def _numbers(self, step: int) -> range:
+        """The batches of the step after `step`."""
+        count = self.config.grad_accumulation_steps
+        return range(step * count, (step + 1) * count)
+
+    def _rows(self, numbers: range) -> str:
+        names = [name for i in numbers for name in self.batches.names(i)]
+        return f"rows {'; '.join(names)}"
+
+    # --- what is good, and kept ---------------------------------------------------
+
+    def _save(self, progress: Progress, proven: bool) -> None:
+        """Raises TrainError where the state gives no finite loss."""
+        loss = 0.0 if proven else self._loss_now(progress)
+        if self.ranks.any(not math.isfinite(loss)):
+            rows = self._rows(self._numbers(progress.step - 1)[-1:])
+            what = f"loss is {loss} after step {progress.step}, of the {rows}"
+            raise self._ruined(what, "look at those rows, or start")
+        self.save(progress)
+        self._kept = progress.step
+
+    def _loss_now(self, progress: Progress) -> float:
+        """The loss of this process's last batch, with what its step made of it."""
+        last = self.batches[self._numbers(progress.step - 1)[-1]]
+        return evaluate(self.model, [last], self.pictures)
+
+    def _rescue(self, progress: Progress) -> None:
+        """Save what is good before the run ends, if it can be saved."""
+        if self._kept == progress.step or not finite(trained_tensors(self.model)):
+            return
+        try:
+            good = math.isfinite(self._loss_now(progress))
+        except UserError:  # its picture is gone too; the loss before was finite
+            good = True
+        if good:
             self.save(progress)
-        kept = progress.step if sound else saved
-        where = (
-            f"the state after step {kept} is kept" if kept else "nothing was trained"
-        )
-        return TrainError(
-            f"the {what} at step {progress.step + 1}, of the rows {'; '.join(names)}; "
-            f"{where}: look at those rows, or start again with a lower learning_rate"
+            self._kept = progress.step
+
+    def _lost(self, progress: Progress, error: UserError) -> TrainError:
+        """The error of a run that lacks something, with the state saved."""
+        try:
+            self._rescue(progress)
+        except TrainError:  # a full disk fills for the checkpoint as well
+            pass
+        return TrainError(f"{error} ({self._where()})")
+
+    def _ruined(self, what: str, remedy: str) -> Ruined:
+        return Ruined(
+            f"the {what}; {self._where()}: {remedy} again with a lower learning_rate"
         )
 
-    def _report(self, progress: Progress, norm: float, clock: "Clock") -> Progress:
+    def _where(self) -> str:
+        if self._kept:
+            return f"the state after step {self._kept} is kept"
+        return "nothing was trained"
+
+    # --- what is told -------------------------------------------------------------
+
+    def _told(
+        self, progress: Progress, norm: float, clock: Clock
+    ) -> tuple[Progress, bool]:
+        """Progress after what is due: a report, an evaluation; and whether that has
+        shown a finite loss of the state."""
+        step, config = progress.step, self.config
+        last = step == config.iters
+        proven = False
+        try:
+            if last or step % config.steps_per_report == 0:
+                progress = self._report(progress, norm, clock)
+            if last or step % config.steps_per_eval == 0:
+                progress, proven = self._evaluated(progress)
+        except UserError as e:
+            if isinstance(e, Ruined):
+                raise
+            raise self._lost(progress, e) from e
+        return progress, proven
+
+    def _report(self, progress: Progress, norm: float, clock: Clock) -> Progress:
         self.tell(
             {
                 "step": progress.step,
@@ -273,41 +318,26 @@ class Trainer:
         )
         return replace(progress, window_loss=0.0, window_tokens=0)
 
-    def _evaluated(self, progress: Progress) -> Progress:
-        """Validation where it is due, at the end in any case."""
-        last = progress.step == self.config.iters
-        if not (last or progress.step % self.config.steps_per_eval == 0):
-            return progress
+    def _evaluated(self, progress: Progress) -> tuple[Progress, bool]:
+        """An evaluation. Raises Ruined where its loss is not finite."""
         loss = means = None
         if self.valid:
             loss = evaluate(self.model, self.valid, self.pictures, self.ranks)
+            if not math.isfinite(loss):
+                what = f"validation loss is {loss} after step {progress.step}"
+                raise self._ruined(what, "start")
             self.tell({"step": progress.step, "valid_loss": loss})
         if self.means:
             means = self.ranks.told_by_first(self.means)
             self.tell({"step": progress.step, "tasks": means})
         value = measured(self.config.save_best, loss, means)
-        return judged(progress, self.config.save_best, value)
+        return judged(progress, self.config.save_best, value), loss is not None
 
 
-class Clock:
-    """Speed since the last reading, and how long the rest will take."""
-
-    def __init__(self, progress: Progress, iters: int) -> None:
-        self._iters = iters
-        self._start = self._last = time.perf_counter()
-        self._first_step, self._tokens = progress.step, progress.read
-
-    def read(self, progress: Progress) -> dict[str, Any]:
-        now = time.perf_counter()
-        speed = (progress.read - self._tokens) / max(now - self._last, 1e-9)
-        a_step = (now - self._start) / max(progress.step - self._first_step, 1)
-        self._last, self._tokens = now, progress.read
-        return {
-            "tokens_per_s": round(speed, 1),
-            "seconds_per_step": round(a_step, 3),
-            "eta_s": round((self._iters - progress.step) * a_step),
-            "peak_memory_bytes": mx.get_peak_memory(),
-        }
+def finite(tree: Any) -> mx.array:
+    """Whether all floats of a tree are: one reduction, no number leaves the device."""
+    floats = [x for _, x in tree_flatten(tree) if mx.issubdtype(x.dtype, mx.floating)]
+    return mx.stack([mx.isfinite(x).all() for x in floats]).all()
 
 
 def optimizer_like(

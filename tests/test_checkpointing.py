@@ -126,6 +126,34 @@ def test_an_optimizer_of_other_tensors_is_refused(
         train.run(settings, resume=True)
 
 
+@pytest.mark.parametrize("kind", ["lora", "dora", "full"])
+@pytest.mark.parametrize("name", ["adafactor", "muon"])
+def test_every_state_goes_on_bit_for_bit(
+    name: str,
+    kind: str,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Factored moments, momenta of matrices, and AdamW's beside them."""
+    settings |= {
+        "optimizer": name, "fine_tune_type": kind, "iters": 3, "steps_per_eval": 99,
+        "grad_accumulation_steps": 1, "num_layers": 1, "lr_schedule": None,
+    }  # fmt: skip
+    train.run(settings | {"adapter_path": str(tmp_path / "whole")})
+    with monkeypatch.context() as patch:
+        stop_after(2, signal.SIGTERM, patch)
+        assert train.run(settings)[1] == 130
+    assert train.run(settings, resume=True)[0]["steps"] == 3
+    for file in (ADAPTERS, OPTIMIZER):
+        one, two = (
+            mx.load(str(Checkpoints(tmp_path / f).place(3) / file))
+            for f in ("a", "whole")
+        )
+        assert one.keys() == two.keys()
+        assert all(mx.array_equal(x, two[n]) for n, x in one.items()), file
+
+
 def test_a_run_may_begin_with_weights(settings: Settings, tmp_path: Path) -> None:
     train.run(settings)
     settings |= {"resume_adapter_file": str(tmp_path / "a" / ADAPTERS), "iters": 3,

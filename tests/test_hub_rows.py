@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import ROWS, write
+from training import ROWS, run_settings, write
 
-from mm15_mlx import datacheck, preview
+from mm15_mlx import datacheck, preview, train
 from mm15_mlx.config import UserError
 from mm15_mlx.dataset import read_split
 from mm15_mlx.hub_rows import is_table
@@ -115,3 +115,46 @@ def test_llavas_columns(
     (tmp_path / "o" / "train.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match="o cannot be read as a data set: .*; give a"):
         read_split(tmp_path / "o", "train", processor)
+
+
+def test_a_hub_id_is_asked_for_by_its_name(
+    ui_folder: Path, screen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's own splits, trained on and validated; and what is said without it."""
+    datasets = pytest.importorskip("datasets", reason="needs the extra data")
+    picture = {"bytes": screen.read_bytes(), "path": None}
+    table = datasets.Dataset.from_list([
+        {"messages": ROWS[k]["messages"], "images": [picture] * shown}
+        for k, shown in ((0, 1), (1, 1), (2, 0))
+    ], features=datasets.Features({
+        "messages": datasets.List(
+            {"role": datasets.Value("string"), "content": datasets.Value("string")}
+        ),
+        "images": datasets.List(datasets.Image()),
+    }))  # fmt: skip
+    asked_for: list[str] = []
+
+    def hub(name: str) -> Any:
+        asked_for.append(name)
+        if name != "owner/name":
+            raise ConnectionError(f"Couldn't reach '{name}' on the Hub\nmore")
+        short = table.select([1])
+        return datasets.DatasetDict({"train": table, "validation": short})
+
+    monkeypatch.setattr(datasets, "load_dataset", hub)
+    monkeypatch.chdir(tmp_path)
+    processor = load_processor(ui_folder)
+    found = read_split(Path("owner/name"), "train", processor)
+    local = read_split(write(tmp_path / "d", screen, ROWS[:3]), "train", processor)
+    assert [s.ids.tolist() for s in found.samples] == [
+        s.ids.tolist() for s in local.samples
+    ]
+    assert found.samples[1].where == "name train, row 2"
+    settings = run_settings(ui_folder, Path("owner/name"), tmp_path / "a")
+    report, status = train.run(settings | {"iters": 3})
+    assert (status, report["steps"]) == (0, 3) and report["best"] is not None
+    assert set(asked_for) == {"owner/name"}
+    with pytest.raises(
+        UserError, match="owner/none cannot be read as a data set: Couldn't reach 'own"
+    ):
+        train.run(settings | {"data": "owner/none"}, force=True)

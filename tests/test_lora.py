@@ -206,9 +206,21 @@ def test_fused_into_a_quantised_base(packed_folder: Path, tmp_path: Path) -> Non
     write_adapters(tmp_path / "a", load_model(packed_folder)[0], Tuning())
     model, _ = load(packed_folder, adapter_path=tmp_path / "a")
     before = model(IDS)
+    expected = {}
+    for path, layer in adapted(model).items():
+        base = layer.linear
+        how = {"group_size": base.group_size, "bits": base.bits}
+        whole = mx.dequantize(base.weight, base.scales, base.biases, **how)
+        whole = whole + (layer.scale * layer.lora_b.T) @ layer.lora_a.T
+        expected[path] = mx.quantize(whole, **how)
     fuse(model)
-    layer = model.decoder.layers[0].self_attn.q_proj
-    assert layer.bits == 4 and layer.group_size == 32
+    found = dict(model.named_modules())
+    assert len(expected) == 21
+    for path, arrays in expected.items():
+        layer = found[path]
+        assert (layer.bits, layer.group_size) == (4, 32)
+        for name, array in zip(("weight", "scales", "biases"), arrays, strict=True):
+            assert mx.array_equal(layer[name], array), (path, name)
     similar = np.corrcoef(np.array(before).ravel(), np.array(model(IDS)).ravel())[0, 1]
     assert similar > 0.9
     model, _ = load(packed_folder, adapter_path=tmp_path / "a")

@@ -50,11 +50,11 @@ def test_the_seed_gives_the_order_and_nothing_else() -> None:
 
 def test_report() -> None:
     draws = paper()
-    report = draws.report(1000)
+    report = draws.report(draws[t] for t in range(1000))
     assert [r["drawn"] for r in report] == [372, 225, 113, 56, 23, 11, 100, 100]
     line = report_lines(report)[0]
     assert "text_rich" in line and "drawn     372 ( 37.2%) of 30 rows, 12.40" in line
-    assert paper().report(0)[0]["drawn"] == 0
+    assert paper().report([])[0]["drawn"] == 0
 
 
 def test_without_a_mixture_all_rows_are_alike() -> None:

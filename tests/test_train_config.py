@@ -5,9 +5,11 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+import yaml
 
 from mm15_mlx.cli_train import _parts
-from mm15_mlx.config import UserError
+from mm15_mlx.config import ModelConfig, UserError
+from mm15_mlx.lora import retiled
 from mm15_mlx.train_config import (
     STAGES,
     TrainConfig,
@@ -45,15 +47,70 @@ def test_stages_can_be_used(stage: str) -> None:
 
 
 def test_the_papers_stages() -> None:
-    sft = settings({"stage": "sft"}, None)
-    assert (sft.iters, sft.learning_rate, sft.optimizer) == (23000, 2e-5, "adafactor")
-    assert sft.batch_size * sft.grad_accumulation_steps == 256
-    assert set(sft.train_parts) == {"decoder", "connector", "encoder"}
-    rate = schedule(settings({"stage": "pretrain"}, None), 6e-5)
+    """Steps, rows of a step, peak, tiles (facts of MM1 and MM1.5), and what trains."""
+    found = {name: settings({"stage": name}, None) for name in STAGES[1:]}
+    for name, steps, rows, peak, kind, tiling in (
+        ("pretrain", 200_000, 512, 6e-5, "adamw",
+         {"policy": "none", "tile_size": 378}),
+        ("continual", 30_000, 256, 1e-5, "adafactor",
+         {"policy": "static", "static_grid": [2, 2], "overview": "after",
+          "tile_size": 672}),
+        ("sft", 23_000, 256, 2e-5, "adafactor",
+         {"policy": "dynamic", "n_min": 4, "n_max": 9, "overview": "after",
+          "tile_size": 672}),
+    ):  # fmt: skip
+        config = found[name]
+        assert (config.iters, config.learning_rate) == (steps, peak)
+        assert config.batch_size * config.grad_accumulation_steps == rows
+        assert (config.optimizer, config.fine_tune_type) == (kind, "full")
+        assert set(config.train_parts) == {"decoder", "connector", "encoder"}
+        assert config.tiling == tiling
+        assert retiled(ModelConfig(), config.tiling).tiling.tile_size in (378, 672)
+    pretrain = found["pretrain"]
+    assert pretrain.max_seq_length == 4096
+    assert pretrain.optimizer_config["adamw"] == {"weight_decay": 0.1}
+    assert pretrain.mixture == {"image_text": 50, "interleaved": 10, "text": 40}
+    rate = schedule(pretrain, 6e-5)
+    assert rate(mx.array(1000)).item() == pytest.approx(3e-5)
     assert rate(mx.array(2000)).item() == pytest.approx(6e-5)
     assert rate(mx.array(200_000)).item() == pytest.approx(6e-6, rel=1e-3)
-    continual = settings({"stage": "continual"}, None)
-    assert continual.learning_rate == 1e-5 and len(continual.mixture or {}) == 4
+    shares = found["continual"].mixture or {}
+    assert len(shares) == 4 and len(set(shares.values())) == 1
+    for name in ("continual", "sft"):  # cosine to 0, and no warm-up in the text
+        rate, peak = schedule(found[name], 1e-5), found[name].learning_rate
+        assert rate(mx.array(0)).item() == pytest.approx(1e-5)
+        assert rate(mx.array(found[name].iters)).item() == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("iters", [1, 3, 1000, 2000])
+def test_a_shorter_stage_has_the_same_curve(iters: int) -> None:
+    """With another rate too: a tenth of it at the end."""
+    given = {"stage": "pretrain", "iters": iters, "learning_rate": 4e-5}
+    rate = schedule(settings(given, None), 4e-5)
+    seen = [rate(mx.array(k)).item() for k in range(iters + 1)]
+    assert max(seen) == pytest.approx(4e-5, rel=1e-3)
+    assert seen[-1] == pytest.approx(4e-6, rel=1e-3)
+    warmup = round(iters * 0.01)
+    assert seen[warmup] == pytest.approx(4e-5)
+    assert seen[0] == (0 if warmup else seen[warmup])
+
+
+def test_mlx_lms_defaults_are_understood(tmp_path: Path) -> None:
+    """Its whole set but for `mask_prompt`, which would mean something else here."""
+    from mlx_lm.lora import CONFIG_DEFAULTS
+
+    given = CONFIG_DEFAULTS | {"mask_prompt": True}
+    said: list[str] = []
+    config = settings({}, written(tmp_path, yaml.safe_dump(given)), said.append)
+    assert said == [
+        f"--config {tmp_path / 'c.yaml'}: train, test_batches, clear_cache_threshold "
+        "of mlx-lm's: nothing to do here"
+    ]
+    fields = set(given) & set(config.to_dict())
+    assert all(getattr(config, k) == given[k] for k in fields) and len(fields) > 20
+    assert config.optimizer == "adam" and optimizer(config)
+    own = {"train", "config", "test_batches", "clear_cache_threshold"}
+    assert set(given) - fields == own | {"mask_prompt", "test", "trust_remote_code"}
 
 
 def test_warm_up_and_cosine() -> None:
@@ -83,7 +140,7 @@ def test_muon_leaves_embeddings_and_vectors_to_adamw() -> None:
     ("change", "message"),
     [
         ({"stage": "rlhf"}, "stage is 'rlhf'; use lora, sft"),
-        ({"optimizer": "sgd"}, "optimizer is 'sgd'; use adamw, adafactor, muon"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'; use adam, adamw, adafactor, muon"),
         ({"batch_size": 0}, "batch_size is 0; it must be 1 or more"),
         ({"max_seq_length": 1}, "max_seq_length is 1; it must be 2 or more"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0; it must be 0 or more"),
@@ -122,6 +179,7 @@ def test_bad_settings(change: dict[str, Any], message: str) -> None:
         ({"warmup": 5}, "lr_schedule cannot be used"),
         ({"name": "nothing", "arguments": [1.0]}, "lr_schedule cannot be used"),
         ({"name": "cosine_decay", "steps": 5}, "lr_schedule has the key 'steps'"),
+        ({"name": "cosine_decay", "end": 2}, "end is 2; it must be a share, 0 to 1"),
         (
             {"name": "cosine_decay", "warmup": 1000},
             "warmup is 1000; it must be in 0 … 99",
@@ -143,8 +201,9 @@ def test_bad_optimizer_config() -> None:
     [
         ("a: [", "c.yaml is not YAML"),
         ("- a", "c.yaml must map settings to values"),
-        ("mask_prompt: false", "mask_prompt must be true here; take the line out"),
-        ("test: true", "test must be false here"),
+        ("mask_prompt: false", "mask_prompt must be true here, because answers alone"),
+        ("test: true", "test must be false here, because `mm15-mlx eval` i"),
+        ("trust_remote_code: true", "must be false here, because no code of a model f"),
         ("stage: x", "stage is 'x'; use lora"),
     ],
 )

@@ -216,7 +216,7 @@ def run(
     told: list[dict[str, Any]] = []
     saved: list[trainer.Progress] = []
     draws = draws_of([s.category for s in samples], (), 0)
-    batches = Batches(samples, draws, config.batch_size, 0)
+    batches = Batches(samples, draws, config.batch_size, 0, config.iters)
     made = trainer.Trainer(
         ui[0], optimizer(config), config, pictures(ui, tuple(config.train_parts)),
         batches, [collate(samples)], saved.append, told.append,

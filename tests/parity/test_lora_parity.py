@@ -86,7 +86,7 @@ def llama(folder: Path) -> tuple[torch.nn.Module, MM15]:
 def ours(model: MM15, config: TrainConfig) -> tuple[list[float], Trainer]:
     told: list[float] = []
     samples = rows()
-    batches = Batches(samples, draws_of(["all"] * len(samples), (), 0), 3, 0)
+    batches = Batches(samples, draws_of(["all"] * len(samples), (), 0), 3, 0, STEPS)
     trainer = Trainer(
         model, optimizer(config), config, Pictures(model, None, ("decoder",), 1),
         batches, [], lambda _: None, lambda row: told.append(row["loss"]),
