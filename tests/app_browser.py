@@ -137,6 +137,13 @@ class User:
         )
         return self.page.locator("#mm-talk .mm-a").all_inner_texts()
 
+    def begins(self) -> None:
+        """Waits for the first words of an answer."""
+        self.page.wait_for_function(
+            "document.querySelector('#mm-talk .mm-a[aria-busy=true]')?.innerText"
+            ".trim()"
+        )
+
     def click(self, x: float, y: float) -> None:
         """At pixels of the picture."""
         self.page.mouse.click(*self.at(x, y))

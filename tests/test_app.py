@@ -154,7 +154,7 @@ def test_stop_keeps_what_was_said(user: User, screen: Path, ui_folder: Path) -> 
     user.picture(screen)
     user.choose_model(ui_folder)
     user.page.click("#mm-task0")  # a long list
-    user.page.wait_for_selector("#mm-talk [aria-busy=true]")
+    user.begins()
     user.page.click("#mm-stop")
     user.answers(1)
     assert "stopped by you" in user.page.inner_text("#mm-talk small")

@@ -84,7 +84,7 @@ def test_no_serious_violation(
     user.page.wait_for_selector("[data-show='1'][aria-pressed=true]")
     monkeypatch.setattr(worker, "decode", saying("a b c d e f g h i j k l m n", 1))
     user.page.click(".mm-task:has-text('Compare')")
-    user.page.wait_for_selector("#mm-talk [aria-busy=true]")
+    user.begins()
     look("streaming, several pictures")
     user.page.click("#mm-stop")
     user.answers(2)
