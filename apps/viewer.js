@@ -68,6 +68,7 @@ const pick = (k, where) => {
   follow = { k, where, until: performance.now() + 1500 };
 };
 // After a redraw: the same lights, the same focus.
+let later = 0;
 let focus = null; // the selector of what had it
 const names = ["data-k", "data-pick", "data-turn", "data-later", "data-show",
   "data-zoom", "data-filter"];
@@ -89,7 +90,12 @@ const settle = () => {
   // Gradio names this button otherwise than it reads; who speaks to it says what he reads.
   app.querySelector("#mm-drop button[aria-label]")?.removeAttribute("aria-label");
   shine();
-  if (follow && performance.now() < follow.until) reveal(follow.k, follow.where);
+  if (follow && performance.now() < follow.until) {
+    const { k, where } = follow;
+    reveal(k, where);
+    clearTimeout(later); // Gradio scrolls a redrawn conversation to its end after this
+    later = setTimeout(() => reveal(k, where), 400);
+  }
   if (focus && document.activeElement === document.body) {
     app.querySelector(focus)?.focus({ preventScroll: true });
   }

@@ -15,7 +15,7 @@ button "Delete (3)" [500, 200, 950, 300]
 icon [100, 500, 300, 600]
 button "OK" [400, 800, 900, 950]"""
 LINES = LISTED.splitlines()
-SETTLED_MS = 1000  # scrolling is smooth, and so takes its time
+SETTLED_MS = 1800  # scrolling is smooth, and goes again after a redraw
 
 
 @pytest.fixture
