@@ -65,7 +65,7 @@ class Reference:
 
     kind: Any
     inputs: Inputs
-    library: str  # with its version
+    package: str  # with its version
 
 
 def find_reference(folder: Path, quantised: bool) -> Reference:
@@ -95,8 +95,8 @@ def find_reference(folder: Path, quantised: bool) -> Reference:
             return Reference(MM15, inputs, f"mm15_torch with torch {torch.__version__}")
         import transformers
 
-        library = f"transformers {transformers.__version__}"
-        return Reference(getattr(transformers, name), inputs, library)
+        package = f"transformers {transformers.__version__}"
+        return Reference(getattr(transformers, name), inputs, package)
     except ModuleNotFoundError as error:
         if error.name in ("torch", "transformers"):
             raise UserError(
@@ -141,7 +141,7 @@ def verify(
     if ours.shape != theirs.shape:
         raise WeightsError(
             f"--verify: logits have the shape {ours.shape}, and those of "
-            f"{reference.library} {theirs.shape}; nothing has been written"
+            f"{reference.package} {theirs.shape}; nothing has been written"
         )
     error, largest = float(np.abs(ours - theirs).max()), float(np.abs(theirs).max())
     allowed = TOLERANCES.get(_rounded(source, dtype), TOLERANCES[None])
@@ -153,10 +153,10 @@ def verify(
     )
     if not error <= allowed * largest:  # so written for NaN
         raise WeightsError(
-            f"--verify: the model differs from {reference.library}: {found}; nothing "
+            f"--verify: the model differs from {reference.package}: {found}; nothing "
             "has been written"
         )
-    return f"{reference.library} {reference.kind.__name__}: {found}"
+    return f"{reference.package} {reference.kind.__name__}: {found}"
 
 
 def _rounded(source: Source, dtype: mx.Dtype | None) -> mx.Dtype | None:
@@ -201,7 +201,7 @@ def _theirs(
         )  # fmt: skip
     if lost := sorted(about["missing_keys"]):
         raise WeightsError(
-            f"--verify: {reference.library} misses tensors in the source, so there "
+            f"--verify: {reference.package} misses tensors in the source, so there "
             f"is nothing to compare with:{listed(lost)}"
         )
     with torch.no_grad():
