@@ -140,8 +140,7 @@ class User:
     def begins(self) -> None:
         """Waits for the first words of an answer."""
         self.page.wait_for_function(
-            "document.querySelector('#mm-talk .mm-a[aria-busy=true]')?.innerText"
-            ".trim()"
+            "document.querySelector('#mm-talk .mm-a[aria-busy=true]')?.innerText.trim()"
         )
 
     def click(self, x: float, y: float) -> None:
