@@ -91,10 +91,9 @@ const settle = () => {
   app.querySelector("#mm-drop button[aria-label]")?.removeAttribute("aria-label");
   shine();
   if (follow && performance.now() < follow.until) {
-    const { k, where } = follow;
-    reveal(k, where);
+    reveal(follow.k, follow.where);
     clearTimeout(later); // Gradio scrolls a redrawn conversation to its end after this
-    later = setTimeout(() => reveal(k, where), 400);
+    later = setTimeout(() => follow && reveal(follow.k, follow.where), 400);
   }
   if (focus && document.activeElement === document.body) {
     app.querySelector(focus)?.focus({ preventScroll: true });

@@ -16,8 +16,6 @@ from mm15_mlx.config import TilingConfig
 from mm15_mlx.templates import TEMPLATES
 
 from .processors import (
-    Idefics3ImageProcessorPil,
-    Idefics3Processor,
     LlavaImageProcessorPil,
     LlavaProcessor,
 )
@@ -29,6 +27,7 @@ from .test_prompt_parity import (
     TILE,
     ask,
     both,
+    ids_of_idefics3,
     processor,
     trained,
     with_llama_s_spaces,
@@ -96,22 +95,8 @@ def test_idefics3_8b(size: tuple[int, int], text: str, tmp_path: Path) -> None:
         "<|begin_of_text|>", "<end_of_utterance>", "<fake_token_around_image>",
         "<image>",
     ]  # fmt: skip
-    ours, theirs = both(trained(special), tmp_path)
-    tiling = TilingConfig(
-        tile_size=TILE, policy="longest_edge", longest_edge=3 * TILE,
-        resample="lanczos",
-    )  # fmt: skip
-    reference = Idefics3Processor(
-        Idefics3ImageProcessorPil(
-            size={"longest_edge": 3 * TILE}, max_image_size={"longest_edge": TILE}
-        ),
-        theirs, image_seq_len=SIDE**2,
-    )  # fmt: skip
-    image = Image.new("RGB", size)
-    chat = f"<|begin_of_text|>User:<image>{text}<end_of_utterance>\nAssistant:"
-    expected = reference(images=[image], text=chat)["input_ids"][0]
-    made = processor(TEMPLATES["idefics3"], tiling, ours).prepare(ask(text), [image])
-    assert made.ids == expected
+    made, expected = ids_of_idefics3(special, "idefics3", size, text, tmp_path)
+    assert made == expected
 
 
 # --- the families' own code ---------------------------------------------------------

@@ -114,14 +114,12 @@ def ask(text: str) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("text", ASKED)
-def test_idefics3(size: tuple[int, int], text: str, tmp_path: Path) -> None:
-    special = [
-        "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<image>",
-        "<global-img>", *(f"<row_{r}_col_{c}>" for r in (1, 2, 3) for c in (1, 2)),
-    ]  # fmt: skip
-    ours, theirs = both(trained(special), tmp_path)
+def ids_of_idefics3(
+    special: list[str], family: str, size: tuple[int, int], text: str, folder: Path
+) -> tuple[list[int], list[int]]:
+    """Ours and the processor's, of one question about a picture. special: of the
+    vocabulary, the first begins a chat."""
+    ours, theirs = both(trained(special), folder)
     tiling = TilingConfig(
         tile_size=TILE, policy="longest_edge", longest_edge=3 * TILE,
         resample="lanczos",
@@ -133,10 +131,21 @@ def test_idefics3(size: tuple[int, int], text: str, tmp_path: Path) -> None:
         theirs, image_seq_len=SIDE**2,
     )  # fmt: skip
     image = Image.new("RGB", size)
-    chat = f"<|im_start|>User:<image>{text}<end_of_utterance>\nAssistant:"
+    chat = f"{special[0]}User:<image>{text}<end_of_utterance>\nAssistant:"
     expected = reference(images=[image], text=chat)["input_ids"][0]
-    made = processor(TEMPLATES["smolvlm"], tiling, ours).prepare(ask(text), [image])
-    assert made.ids == expected
+    made = processor(TEMPLATES[family], tiling, ours).prepare(ask(text), [image])
+    return made.ids, expected
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("text", ASKED)
+def test_idefics3(size: tuple[int, int], text: str, tmp_path: Path) -> None:
+    special = [
+        "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<image>",
+        "<global-img>", *(f"<row_{r}_col_{c}>" for r in (1, 2, 3) for c in (1, 2)),
+    ]  # fmt: skip
+    made, expected = ids_of_idefics3(special, "smolvlm", size, text, tmp_path)
+    assert made == expected
 
 
 @pytest.mark.parametrize("size", SIZES)
