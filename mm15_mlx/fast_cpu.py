@@ -30,6 +30,9 @@ _X86 = platform.machine() in ("x86_64", "AMD64")
 _AT_ONCE = 2**17  # numbers: half a megabyte, so that the passes stay in the L2 cache
 _WORTH = 2**14  # numbers: fewer take MLX less time than waiting for them does
 _FEW = 8  # rows: more of them are worth dequantising a matrix for
+# Queries: NumPy gradients of fewer save little time, and an evaluation amid a backward
+# pass keeps all that it has made to its end (131 MB a layer of 576 and 658 tokens).
+_LONG = 1024
 _COPIED = 2**19  # numbers of a matrix: fewer are as quick in MLX
 _MASKED = np.finfo(np.float32).min  # MLX's: a row without any key becomes their mean
 
@@ -86,7 +89,9 @@ def attention(
     if queries.shape[2] == 1 or not known or not usable(queries, keys, values):
         return composed(queries, keys, values)
     fast = functools.partial(_attention, scale=scale, mask=mask)
-    back = functools.partial(_attention_gradients, scale=scale, mask=mask)
+    back: Composed | None = None
+    if queries.shape[2] >= _LONG:
+        back = functools.partial(_attention_gradients, scale=scale, mask=mask)
     return _differentiable(fast, composed, (queries, keys, values), back)
 
 

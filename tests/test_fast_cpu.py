@@ -258,6 +258,7 @@ def test_gradients_of_attention(
     mask: str | mx.array | None, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fast_cpu, "_AT_ONCE", at_once)  # whole, or 3 queries at a time
+    monkeypatch.setattr(fast_cpu, "_LONG", 12)
     q, k, v = heads(12, 12)
     weight = mx.random.normal(q.shape, key=mx.random.key(3))
     got, expected = (
@@ -270,7 +271,10 @@ def test_gradients_of_attention(
 
 
 @pytest.mark.parametrize("transform", ["second", "checkpoint", "forward"])
-def test_other_derivatives_of_attention(transform: str) -> None:
+def test_other_derivatives_of_attention(
+    transform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_cpu, "_LONG", 7)
     q, k, v = heads(7, 9)
 
     def derivative(attend: Function) -> mx.array:
@@ -288,8 +292,12 @@ def test_other_derivatives_of_attention(transform: str) -> None:
     assert mx.abs(expected).max().item() > 0.1
 
 
-def test_gradients_of_attention_are_by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    q, k, v = heads(12, 12)
+@pytest.mark.parametrize("length", [11, 12])
+def test_gradients_of_long_attention_are_by_numpy(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_cpu, "_LONG", 12)
+    q, k, v = heads(length, length)
     called = []
 
     def ones(*x: mx.array, scale: float, mask: str) -> tuple[mx.array, ...]:
@@ -298,7 +306,8 @@ def test_gradients_of_attention_are_by_numpy(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(fast_cpu, "_attention_gradients", ones)
     gradient = mx.grad(lambda q: fast_cpu.attention(q, k, v, 0.25, "causal").sum())(q)
-    assert called == ["causal"] and (gradient == 1).all()
+    long = length == 12
+    assert called == ["causal"] * long and (gradient == 1).all().item() == long
 
 
 @pytest.mark.parametrize("transform", ["forward", "second", "checkpoint"])
