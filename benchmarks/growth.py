@@ -1,9 +1,10 @@
-"""How time grows: encoding with the number of views, a step with the tokens before it.
+"""How time and memory grow: with views, with the tokens before a step, with answers.
 
-Encoding is to be linear in views (R² of a straight line), and a token of an answer is
-to cost about the same after a long prompt as after a short one. Medians of trials that
-take all sizes in turn, so that a slow minute falls on every size; random weights of a
-preset's shape. A markdown table on stdout, then one JSON line.
+Encoding is to be linear in views (R² of a straight line), a token of an answer is to
+cost about the same after a long prompt as after a short one, and answers side by side
+less than one after the other. Medians of trials that take all sizes in turn, so that a
+slow minute falls on every size; random weights of a preset's shape. Memory is MLX's
+peak above what it held before. Markdown tables on stdout, then one JSON line.
 
 Run: python benchmarks/growth.py --model nano-ui --trials 5
 """
@@ -20,12 +21,15 @@ import mlx.core as mx
 import numpy as np
 
 from mm15_mlx import __version__, blas
+from mm15_mlx.batch import SharedKVCache
 from mm15_mlx.config import PRESETS
 from mm15_mlx.decoder import KVCache
 from mm15_mlx.mm15 import MM15
 
 VIEWS = (1, 2, 3, 4, 6, 8, 10)
 CONTEXTS = (256, 512, 1024, 2048, 3072, 4096)
+ROWS = (1, 2, 4, 8, 16, 32)
+SHARED = 1024  # tokens that all rows begin with
 STEPS = 16  # tokens of a trial
 CHUNK = 512
 
@@ -75,6 +79,25 @@ def step(model: MM15, cache: list[KVCache]) -> float:
     return each
 
 
+def rows_step(model: MM15, cache: list[KVCache], rows: int) -> float:
+    """Seconds for a token of each of so many answers that begin alike."""
+    beside = [SharedKVCache(layer, [0] * rows) for layer in cache]
+    token = mx.full((rows, 1), 7)
+    begin = time.perf_counter()
+    for _ in range(STEPS):
+        mx.eval(model.decoder.logits(model.decoder(token, beside)[:, -1]))
+    return (time.perf_counter() - begin) / STEPS
+
+
+def peak(work: Callable[[], object]) -> int:
+    """Bytes that MLX held at most beyond what it held before."""
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    work()
+    return mx.get_peak_memory() - before
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=sorted(PRESETS), default="nano-ui")
@@ -88,6 +111,11 @@ def main() -> None:
     encode = medians(VIEWS, args.trials, lambda n: encoding(model, n))
     caches = {n: filled(model, n) for n in CONTEXTS}
     decode = medians(CONTEXTS, args.trials, lambda n: step(model, caches[n]))
+    together = medians(ROWS, args.trials, lambda n: rows_step(model, caches[SHARED], n))
+    memory = {
+        "encode_mb": {n: peak(lambda n=n: encoding(model, n)) / 1e6 for n in VIEWS},
+        "prefill_mb": {n: peak(lambda n=n: filled(model, n)) / 1e6 for n in CONTEXTS},
+    }
     report = {
         "model": args.model, "trials": args.trials,
         "machine": platform.processor() or platform.machine(),
@@ -98,18 +126,27 @@ def main() -> None:
             zip(CONTEXTS, np.round(np.multiply(1000, decode), 3).tolist(), strict=True)
         ),
         "decode_ratio": round(decode[-1] / decode[0], 3),
+        "rows_ms": dict(
+            zip(ROWS, np.round(np.multiply(1000, together), 3).tolist(), strict=True)
+        ),
+        **{k: {n: round(mb, 1) for n, mb in v.items()} for k, v in memory.items()},
     }  # fmt: skip
-    print("| views | encode, s | a view, s |\n|---|---|---|")
+    print("| views | encode, s | a view, s | peak, MB |\n|---|---|---|---|")
     for n, seconds in zip(VIEWS, encode, strict=True):
-        print(f"| {n} | {seconds:.3f} | {seconds / n:.3f} |")
+        mb = memory["encode_mb"][n]
+        print(f"| {n} | {seconds:.3f} | {seconds / n:.3f} | {mb:.0f} |")
     print(f"\nR² of a straight line: {report['encode_r2']:.4f}\n")
-    print("| tokens before | a token, ms |\n|---|---|")
+    print("| tokens before | a token, ms | peak of reading them, MB |\n|---|---|---|")
     for n, seconds in zip(CONTEXTS, decode, strict=True):
-        print(f"| {n} | {1000 * seconds:.2f} |")
+        print(f"| {n} | {1000 * seconds:.2f} | {memory['prefill_mb'][n]:.0f} |")
     first, last = CONTEXTS[0], CONTEXTS[-1]
     print(
-        f"\nafter {last} tokens {report['decode_ratio']:.2f} times that after {first}"
+        f"\nafter {last} tokens {report['decode_ratio']:.2f} times that after {first}\n"
     )
+    print("| answers | a step, ms | tokens/s of all |\n|---|---|---|")
+    for n, seconds in zip(ROWS, together, strict=True):
+        print(f"| {n} | {1000 * seconds:.2f} | {n / seconds:.0f} |")
+    print()
     print(json.dumps(report))
 
 

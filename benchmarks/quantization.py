@@ -6,10 +6,15 @@ tokens per second and MLX's peak memory are medians of fresh processes that ask 
 list of widgets. The table is markdown; after it comes one JSON line for every row.
 `--plot` needs matplotlib (extra: pretrain).
 
-Run: python benchmarks/quantization.py --data benchmarks/data/kits.jsonl --limit 60
+A run may be split and stopped: a row is a line of `--out` as soon as it is measured,
+and the same command measures only what is missing there, of the rows in `--only`.
+
+Run: python benchmarks/quantization.py --data benchmarks/data/kits.jsonl --limit 60 \
+         --out runs/quantization.jsonl --plot runs/quantization.png
 """
 
 import argparse
+import hashlib
 import json
 import platform
 import statistics
@@ -17,14 +22,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mm15_mlx import __version__
+from mm15_mlx.checkpoint import weight_files
+from mm15_mlx.config import UserError
 from mm15_mlx.load import find_model
 from mm15_mlx.quantize import Wanted
-from mm15_mlx.shrink import floating_source, run
+from mm15_mlx.shrink import run, stored_tensors
 
 PROBE = """
 import sys, time
@@ -115,7 +123,7 @@ def row(name: str, report: dict[str, Any], timing: dict[str, float]) -> dict[str
 def source_row(
     name: str, folder: Path, timing: dict[str, float], metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    nbytes = sum(s.nbytes for s in floating_source(folder).values())
+    nbytes = sum(s.nbytes for s in stored_tensors(folder).values())
     return {
         "name": name, "mb": round(nbytes / 1e6, 2), "quantized_bpw": 0, **timing,
         "kl": 0.0, "same_token": 1.0, **metric_means(metrics, "before"),
@@ -153,41 +161,106 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def digest(folder: Path) -> str:
+    """Of the weights: rows of another model under the same name are not joined."""
+    whole = hashlib.sha256()
+    for path in sorted(weight_files(folder)):
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()[:12]
+
+
+def rows_of(path: Path | None, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that a file has of this very run. Raises UserError for other lines."""
+    if path is None or not path.exists():
+        return []
+    found = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        try:
+            held = json.loads(line)
+            _ = held["name"], held["kl"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{path}, line {number} is no row of this benchmark; give --out "
+                "another name"
+            ) from None
+        if about.items() <= held.items():
+            found.append({k: v for k, v in held.items() if k not in about})
+    return found
+
+
+def measured(
+    args: argparse.Namespace, wanted: dict[str, Wanted], done: set[str]
+) -> Iterator[dict[str, Any]]:
+    """The rows that are not done yet; the source's, which each report has, first."""
+    folder = find_model(args.model)
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / "model"
+        for name, recipe in wanted.items():
+            if name in done:
+                continue
+            print(f"--- {name}", file=sys.stderr, flush=True)
+            report = run(args.model, target, recipe, args.data, args.limit, force=True)
+            if "source" not in done:
+                done.add("source")
+                timing = timed(folder, args.image, args.trials)
+                yield source_row("source", folder, timing, report.get("metrics", {}))
+            yield row(name, report, timed(target, args.image, args.trials))
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="nano-ui")
     parser.add_argument("--image", default="examples/settings.png")
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 6, 5, 4])
     parser.add_argument("--target-bpw", type=float, default=4.5)
+    parser.add_argument("--only", help="Names of rows, with semicolons.")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--limit", type=int)
-    parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="A line for every row is added.")
     parser.add_argument("--plot", type=Path)
-    args = parser.parse_args()
-    folder = find_model(args.model)
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, wanted in recipes(args.bits, args.target_bpw).items():
-            print(f"--- {name}", file=sys.stderr, flush=True)
-            target = Path(scratch) / "model"
-            report = run(args.model, target, wanted, args.data, args.limit, force=True)
-            if not rows:
-                timing = timed(folder, args.image, args.trials)
-                metrics = report.get("metrics", {})
-                rows.append(source_row("source", folder, timing, metrics))
-            rows.append(row(name, report, timed(target, args.image, args.trials)))
-            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    print(table(rows), end="\n\n")
-    about = {
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parsed(arguments)
+    about: dict[str, Any] = {
         "model": args.model, "data": str(args.data), "limit": args.limit,
         "trials": args.trials, "machine": platform.processor() or platform.machine(),
         "mlx": version("mlx"), "mm15-mlx": __version__,
     }  # fmt: skip
+    try:
+        wanted = recipes(args.bits, args.target_bpw)
+        names = args.only.split(";") if args.only else list(wanted)
+        if unknown := [n for n in names if n not in wanted]:
+            raise UserError(
+                f"--only has {unknown[0]!r}; it must be one of {'; '.join(wanted)}"
+            )
+        about["sha256"] = digest(find_model(args.model))
+        rows = rows_of(args.out, about)
+        done = {r["name"] for r in rows}
+        for new in measured(args, {n: wanted[n] for n in names}, done):
+            rows.append(new)
+            print(json.dumps(new), file=sys.stderr, flush=True)
+            if args.out:
+                args.out.parent.mkdir(parents=True, exist_ok=True)
+                with args.out.open("a", encoding="utf-8") as out:
+                    out.write(json.dumps(about | new) + "\n")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    order = ["source", *wanted]
+    rows.sort(key=lambda r: order.index(r["name"]) if r["name"] in order else 99)
+    print(table(rows), end="\n\n")
     for r in rows:
         print(json.dumps(about | r))
     if args.plot:
         plot(rows, args.plot)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

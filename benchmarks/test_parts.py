@@ -14,6 +14,7 @@ import pytest
 from mm15_mlx.bench import SCREEN, screen
 from mm15_mlx.config import PRESETS
 from mm15_mlx.decoder import KVCache
+from mm15_mlx.fast_cpu import product
 from mm15_mlx.load import find_model, load_processor
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor
@@ -107,3 +108,65 @@ def test_decode_step(benchmark: Benchmark, model: MM15) -> None:
     logits = benchmark(step)
     assert logits.shape == (1, CONFIG.text_config.vocab_size)
     assert cache[0].offset == PROMPT + 1
+
+
+def products(model: MM15, rows: int, names: tuple[str, ...]) -> tuple[Any, Any]:
+    """The products of one block's input with `names`, apart and as one."""
+    block = model.decoder.layers[0]
+    layers = [getattr(block.self_attn, n, None) or getattr(block.mlp, n) for n in names]
+    x = mx.random.normal((1, rows, CONFIG.text_config.hidden_size))
+    joined = mx.concatenate([layer.weight for layer in layers])
+    mx.eval(x, joined)
+    bounds = [0]
+    for layer in layers:
+        bounds.append(bounds[-1] + layer.weight.shape[0])
+
+    def apart() -> list[mx.array]:
+        made = [layer(x) for layer in layers]
+        mx.eval(made)
+        return made
+
+    def as_one() -> list[mx.array]:
+        made = mx.split(product(x, joined), bounds[1:-1], axis=-1)
+        mx.eval(made)
+        return made
+
+    return apart, as_one
+
+
+@pytest.mark.parametrize("rows", [1, PROMPT])
+@pytest.mark.parametrize("way", ["apart", "as one"])
+@pytest.mark.parametrize(
+    "names",
+    [("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")],
+    ids=["qkv", "gate and up"],
+)
+def test_products_of_one_input(
+    benchmark: Benchmark, model: MM15, names: tuple[str, ...], way: str, rows: int
+) -> None:
+    """Whether joining the weights of a block's first products would be faster."""
+    apart, as_one = products(model, rows, names)
+    made = benchmark(apart if way == "apart" else as_one)
+    for one, other in zip(made, apart(), strict=True):
+        assert mx.allclose(one, other, atol=1e-3).item()
+
+
+@pytest.mark.parametrize("rows", [1, PROMPT])
+@pytest.mark.parametrize("way", ["plain", "compiled"])
+def test_gate(benchmark: Benchmark, way: str, rows: int) -> None:
+    """SwiGLU's formula in MLX, and the same through mx.compile."""
+    run = mx.compile(formula, shapeless=True) if way == "compiled" else formula
+    shape = (1, rows, CONFIG.text_config.intermediate_size)
+    gate, up = mx.random.normal(shape), mx.random.normal(shape)
+    mx.eval(gate, up)
+
+    def gated() -> mx.array:
+        made = run(gate, up)
+        mx.eval(made)
+        return made
+
+    assert benchmark(gated).shape == shape
+
+
+def formula(gate: mx.array, up: mx.array) -> mx.array:
+    return gate * mx.sigmoid(gate) * up

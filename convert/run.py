@@ -16,6 +16,7 @@ import mlx.core as mx
 from mm15_mlx import __version__
 from mm15_mlx.checkpoint import CARD, CONFIG, WeightsError, read_json
 from mm15_mlx.config import ConfigError, ModelConfig, UserError
+from mm15_mlx.convert.drifted import drifted
 from mm15_mlx.convert.families import recognise
 from mm15_mlx.convert.keys import Keys, keys_of
 from mm15_mlx.convert.mm15 import FAMILY
@@ -156,6 +157,8 @@ def convert(
         for line in bits_per_weight(partial, plan.parameters):
             say(line)
         say(f"proof       {prove(partial, folder)}")
+        if quantisation:
+            say(f"drift       {drifted(partial, config, plan, whole.read)}")
         if reference:
             say(f"verify      {verify(partial, whole, source, reference, dtype)}")
 

@@ -49,6 +49,15 @@ def quantize(
         Path | None, typer.Option(help="Tasks of `eval` to measure the cost on.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N.")] = None,
+    dwq: Annotated[
+        Path | None,
+        typer.Option(
+            help="Tasks of `eval` whose answers scales and biases are taught."
+        ),
+    ] = None,
+    dwq_iters: Annotated[
+        int | None, typer.Option(min=1, help="Steps of --dwq; 200.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one document.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite what exists.")
@@ -57,10 +66,13 @@ def quantize(
     """Make a model folder smaller, and measure what that cost."""
     from mm15_mlx.config import UserError
     from mm15_mlx.quantize import Wanted
-    from mm15_mlx.shrink import run
+    from mm15_mlx.shrink import Lesson, run
 
     if limit and data is None:
         raise UserError("--limit is about --data; give a JSONL file of tasks")
+    if dwq_iters and dwq is None:
+        raise UserError("--dwq-iters is about --dwq; give a JSONL file of tasks")
+    lesson = Lesson(dwq, dwq_iters or Lesson.iters) if dwq else None
     wanted = Wanted(
         q_bits,
         q_group_size,
@@ -77,6 +89,6 @@ def quantize(
         low_bits,
         high_bits,
     )
-    report = run(model, mlx_path, wanted, data, limit, force)
+    report = run(model, mlx_path, wanted, data, limit, force, lesson)
     if json:
         print(json_module.dumps(report, ensure_ascii=False, indent=2))

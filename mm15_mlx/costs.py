@@ -37,12 +37,18 @@ class Weights:
         return sum(self.nbytes.values())
 
 
-def lazy_model(config: ModelConfig, ways: Mapping[str, Quantisation]) -> MM15:
-    """A random model with the parts in `ways` packed, nothing of it computed yet: one
-    may count it, or evaluate a layer. Raises UserError where no layer can be packed."""
+def lazy_model(
+    config: ModelConfig,
+    ways: Mapping[str, Quantisation],
+    held: Mapping[str, Quantisation] | None = None,
+) -> MM15:
+    """A random model with the parts in `ways` packed, beside the layers in `held` that
+    are packed already; nothing of it is computed yet: one may count it, or evaluate a
+    layer. Raises UserError where no layer can be packed."""
     model = MM15(config)
-    chosen = choose(model, ways).ways
-    if ways and not chosen:
+    choice = choose(model, ways)
+    chosen = choice.beside(held or {}).whole
+    if ways and not choice.ways:
         sizes = ", ".join(sorted({str(way.group_size) for way in ways.values()}))
         raise UserError(
             f"--q-group-size {sizes} divides the rows of no layer of "

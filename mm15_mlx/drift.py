@@ -110,9 +110,11 @@ def usual_rows(model: MM15, processor: Processor) -> list[Row]:
     return rows
 
 
-def task_rows(processor: Processor, done: Sequence[Prediction]) -> list[Row]:
+def task_rows(
+    processor: Processor, done: Sequence[Prediction], most: int | None = None
+) -> list[Row]:
     """Some of the tasks that the source has answered, with its answers."""
-    done = done[:: -(-len(done) // ANSWERS)]
+    done = done[:: -(-len(done) // (most or ANSWERS))]
     return [
         Row(
             processor.prepare([message(p.row, *opened(p.row, processor))]),

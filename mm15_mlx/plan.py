@@ -23,7 +23,7 @@ from mm15_mlx.config import PRESETS, ModelConfig, UserError
 from mm15_mlx.images import load_picture
 from mm15_mlx.load import bundled_models, find_model
 from mm15_mlx.mm15 import MM15
-from mm15_mlx.quantize import Quantisation
+from mm15_mlx.quantize import Quantisation, packed_ways
 from mm15_mlx.tiling import Tiling
 from mm15_mlx.tiling import plan as plan_tiling
 from mm15_mlx.weights import quantize_like
@@ -96,7 +96,8 @@ class Speed:
 def subject(name: str, ways: Mapping[str, Quantisation]) -> Subject:
     """A size of config.PRESETS, a bundled model or a folder; nothing is fetched.
 
-    Raises UserError for other names, and where a packed folder is to be packed again.
+    Raises UserError for other names, and where a packed folder is to be packed again in
+    no fewer bits.
     """
     if name in PRESETS and name not in bundled_models():
         config = PRESETS[name]
@@ -110,11 +111,12 @@ def subject(name: str, ways: Mapping[str, Quantisation]) -> Subject:
     folder = find_model(name)
     config = read_config(folder)
     tensors = {n: s for f in weight_files(folder).values() for n, s in f.items()}
-    packed = any(n.endswith(".scales") for n in tensors)
-    if packed and ways:
+    stored = MM15(config)
+    quantize_like(stored, tensors)
+    held = packed_ways(stored)
+    model = costs.lazy_model(config, ways, held)
+    if ways and packed_ways(model) == held:
         raise UserError(f"{name} is quantised already; leave --q-bits and the like out")
-    model = costs.lazy_model(config, ways)
-    quantize_like(model, tensors)
     return Subject(
         name, config, model, item_bytes(tensors["decoder.norm.weight"].dtype)
     )

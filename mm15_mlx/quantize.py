@@ -11,7 +11,7 @@ routers of experts always stay as they are.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,17 @@ class Quantisation:
 
     def rounded(self, weight: mx.array) -> mx.array:
         """The weight (…, I) that a layer quantised so computes with."""
+        return self.unpacked(self(weight), weight.dtype)
+
+    def unpacked(self, arrays: Sequence[mx.array], dtype: mx.Dtype) -> mx.array:
+        """The weight (…, I) of words, scales and, if any, biases."""
         sizes = {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
-        return mx.dequantize(*self(weight), dtype=weight.dtype, **sizes)
+        return mx.dequantize(*arrays, dtype=dtype, **sizes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the arrays that a packed layer has in place of its weight."""
+        return _PACKED if self.mode == "affine" else _PACKED[:2]
 
     def bits_per_weight(self, scale_bytes: int = 2) -> float:
         """With scales and biases, which affine keeps in the weights' own type."""
@@ -108,21 +117,48 @@ def part_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Choice:
-    """Layers to be quantised, by path, and those that no group size divides."""
+    """Layers to be quantised, by path; those that no group size divides; and those that
+    stay packed as they are."""
 
     ways: Mapping[str, Quantisation]
     left: tuple[str, ...] = ()
+    kept: Mapping[str, Quantisation] = dataclasses.field(default_factory=dict)
+
+    @property
+    def whole(self) -> dict[str, Quantisation]:
+        """The ways of all layers that are packed in the end."""
+        return {**self.kept, **self.ways}
+
+    def beside(self, held: Mapping[str, Quantisation]) -> "Choice":
+        """What is left to do where the layers in `held` are packed already: such a
+        layer is packed again only if it takes fewer bits then."""
+        ways = {
+            path: way
+            for path, way in self.ways.items()
+            if path not in held or way.bits_per_weight() < held[path].bits_per_weight()
+        }
+        kept = {path: way for path, way in held.items() if path not in ways}
+        return Choice(ways, tuple(p for p in self.left if p not in held), kept)
 
     def record(self, config: ModelConfig) -> ModelConfig:
         """`config` with `quantization` as mlx-lm writes it: the way of most layers, and
         the others by path. A record: loading reads the file itself."""
-        if not self.ways:
+        if not (whole := self.whole):
             return config
-        most = Counter(self.ways.values()).most_common(1)[0][0]
-        others = {p: dataclasses.asdict(w) for p, w in self.ways.items() if w != most}
+        most = Counter(whole.values()).most_common(1)[0][0]
+        others = {p: dataclasses.asdict(w) for p, w in whole.items() if w != most}
         return dataclasses.replace(
             config, quantization=dataclasses.asdict(most) | others
         )
+
+
+def packed_ways(model: nn.Module) -> dict[str, Quantisation]:
+    """The ways of the layers of `model` that are packed already, by path."""
+    return {
+        path: Quantisation(module.bits, module.group_size, module.mode)
+        for path, module in model.named_modules()
+        if hasattr(module, "bits")
+    }
 
 
 def quantisable(model: nn.Module) -> dict[str, nn.Module]:
@@ -293,6 +329,26 @@ def packed(
         arrays = ways[path](array)
         made |= {f"{path}.{p}": a for p, a in zip(_PACKED, arrays, strict=False)}
     return made
+
+
+def unpacked(
+    parameters: Iterable[tuple[str, mx.array]],
+    ways: Mapping[str, Quantisation],
+    dtype: mx.Dtype,
+) -> Iterator[tuple[str, mx.array]]:
+    """Parameters as they come, the layers in `ways` not packed but in floats."""
+    begun: dict[str, dict[str, mx.array]] = {}
+    for name, array in parameters:
+        path, _, last = name.rpartition(".")
+        if path not in ways or last not in ways[path].names:
+            yield name, array
+            continue
+        parts = begun.setdefault(path, {})
+        parts[last] = array
+        if len(parts) == len(ways[path].names):
+            arrays = [parts[n] for n in ways[path].names]
+            del begun[path], parts, array
+            yield f"{path}.weight", ways[path].unpacked(arrays, dtype)
 
 
 def stored_parameters(folder: Path) -> Iterator[tuple[str, mx.array]]:

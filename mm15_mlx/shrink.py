@@ -5,18 +5,19 @@ that has been loaded again and measured, and the report of it. What it is not: p
 (quantize.py) or measuring (drift.py).
 """
 
-import math
+import dataclasses
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
-from mm15_mlx import __version__
+from mm15_mlx import __version__, distil
 from mm15_mlx.checkpoint import (
     CARD,
     Stored,
@@ -26,7 +27,7 @@ from mm15_mlx.checkpoint import (
     read_config,
     weight_files,
 )
-from mm15_mlx.config import UserError
+from mm15_mlx.config import ModelConfig, UserError
 from mm15_mlx.drift import (
     Row,
     allocate,
@@ -43,14 +44,27 @@ from mm15_mlx.quantize import (
     PARTS,
     TEXT_PARTS,
     Choice,
+    Quantisation,
     Wanted,
     packed,
+    packed_ways,
     part_of,
     stored_parameters,
+    unpacked,
 )
-from mm15_mlx.weights import load_model, new_folder, write_weights
+from mm15_mlx.weights import load_model, new_folder, quantize_like, write_weights
 
 Tensors = Mapping[str, Stored]
+Numbers = Mapping[str, int]  # how many each parameter has, by name
+NORM = "decoder.norm.weight"  # always there, and never packed
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Tasks whose answers are taught, and how many steps."""
+
+    tasks: Path
+    iters: int = 200  # not published: our choice
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,7 @@ class Source:
     done: list[Prediction]  # of tasks, if there are any
     sensitivity: dict[str, float]
     choice: Choice
+    targets: list[distil.Target] = dataclasses.field(default_factory=list)
 
 
 def run(
@@ -71,32 +86,52 @@ def run(
     data: Path | None = None,
     limit: int | None = None,
     force: bool = False,
+    lesson: Lesson | None = None,
 ) -> dict[str, Any]:
     """Write the quantised folder `target`; return what it cost, also said on stderr.
 
     The folder takes its name when everything has been measured. Raises UserError where
-    the flags do not fit the model, the source is quantised, or `target` exists.
+    the flags do not fit the model, `target` exists, or every layer that they are about
+    is packed in as few bits already; such layers stay as they are.
     """
     begin = time.perf_counter()
     folder = find_model(name)
-    before = floating_source(folder)
+    before = stored_tensors(folder)
     if target.exists() and not force:
         raise WeightsError(f"{target} exists; choose another name or give --force")
     config = read_config(folder)
-    choice = wanted.choice(MM15(config))  # its random weights are never computed
+    model = MM15(config)  # its random weights are never computed
+    choice = wanted.choice(model).beside(held_ways(config, before))
+    if not choice.ways:
+        scales = next(n for n in before if n.endswith(".scales"))
+        raise WeightsError(
+            f"{folder} is quantised already ({scales}); give the floating-point "
+            "model that it was made of"
+        )
+    numbers = {name: array.size for name, array in tree_flatten(model.parameters())}
     check_target(wanted, before)
     tasks = read_tasks(data)[:limit] if data else []
-    source = ask_source(folder, wanted, choice, before, tasks)
+    taught: list[Any] = []
+    if lesson:
+        taught = distil.lesson_tasks(lesson.tasks, data, choice.ways)
+    source = ask_source(
+        folder, wanted, choice, numbers, scale_bytes(before), tasks, taught
+    )
 
     choice = source.choice
     with new_folder(
         target, choice.record(config), files=other_files(folder), force=force
     ) as partial:
         write_packed(folder, partial, choice)
+        report: dict[str, Any] = {"model": name, "folder": str(target)}
+        if lesson:
+            _say("the quantised model is taught")
+            ways, targets = choice.ways, source.targets
+            report["dwq"] = distil.write(partial, ways, targets, lesson.iters, _say)
         _say("the quantised model answers")
         after = {n: s for f in weight_files(partial).values() for n, s in f.items()}
-        report = {"model": name, "folder": str(target)}
-        report |= described(before, after, choice) | compared(partial, source, tasks)
+        report |= described(before, after, numbers, choice)
+        report |= compared(partial, source, tasks)
         lines = report_lines(report)
         (partial / CARD).write_text(card(folder, lines), encoding="utf-8")
     for line in lines:
@@ -112,15 +147,16 @@ def _say(line: str) -> None:
 # --- before anything is loaded ---------------------------------------------------
 
 
-def floating_source(folder: Path) -> dict[str, Stored]:
-    """What is stored in a folder; raises WeightsError where it is quantised already."""
-    stored = {n: s for file in weight_files(folder).values() for n, s in file.items()}
-    if scales := [n for n in stored if n.endswith(".scales")]:
-        raise WeightsError(
-            f"{folder} is quantised already ({scales[0]}); give the floating-point "
-            "model that it was made of"
-        )
-    return stored
+def stored_tensors(folder: Path) -> dict[str, Stored]:
+    """What is stored in a folder, by name."""
+    return {n: s for file in weight_files(folder).values() for n, s in file.items()}
+
+
+def held_ways(config: ModelConfig, stored: Tensors) -> dict[str, Quantisation]:
+    """The ways of the layers that are packed in a folder, by path."""
+    model = MM15(config)
+    quantize_like(model, stored)  # what does not fit is said when it is loaded
+    return packed_ways(model)
 
 
 def check_target(wanted: Wanted, stored: Tensors) -> None:
@@ -144,43 +180,57 @@ def scale_bytes(stored: Tensors) -> int:
     return item_bytes(kinds.most_common(1)[0][0])
 
 
-def weights_of(stored: Tensors, path: str) -> int:
-    return math.prod(stored[f"{path}.weight"].shape)
-
-
 # --- the two models --------------------------------------------------------------
 
 
 def ask_source(
-    folder: Path, wanted: Wanted, choice: Choice, stored: Tensors, tasks: list[Any]
+    folder: Path,
+    wanted: Wanted,
+    choice: Choice,
+    numbers: Numbers,
+    scale_bytes: int,
+    tasks: list[Any],
+    taught: list[Any],
 ) -> Source:
-    """The source's answers and, for a target, how much each layer matters to them."""
+    """The source's answers, those to be taught and, for a target, how much each layer
+    matters to them."""
     processor = load_processor(folder)
     model, _ = load_model(folder)
     _say("the source model answers")
     done = list(predictions(model, processor, tasks))
     rows = task_rows(processor, done) if tasks else usual_rows(model, processor)
     spoken = log_probs(model, processor, rows, {})
+    targets = []
+    if taught:
+        answers = list(predictions(model, processor, taught))
+        lesson = task_rows(processor, answers, distil.ANSWERS)
+        targets = distil.targets(model, processor, lesson)
     if wanted.target_bpw is None:
-        return Source(rows, spoken, done, {}, choice)
+        return Source(rows, spoken, done, {}, choice, targets)
+    held = packed_ways(model)
+    if held:
+        from mlx_lm.utils import dequantize_model  # seconds to import
+
+        dequantize_model(model)  # a layer is rounded from floats
     free = {p: w for p, w in choice.ways.items() if wanted.is_free(p)}
     found = sensitivities(model, processor, rows, free, _say)
-    sizes = {path: weights_of(stored, path) for path in free}
-    ways = allocate(found, sizes, wanted.ladder, wanted.target_bpw, scale_bytes(stored))
-    return Source(
-        rows, spoken, done, found, Choice({**choice.ways, **ways}, choice.left)
-    )
+    sizes = {path: numbers[f"{path}.weight"] for path in free}
+    ways = allocate(found, sizes, wanted.ladder, wanted.target_bpw, scale_bytes)
+    chosen = Choice({**choice.ways, **ways}, choice.left).beside(held)
+    return Source(rows, spoken, done, found, chosen, targets)
 
 
 def write_packed(folder: Path, partial: Path, choice: Choice) -> None:
-    """The weights of `folder` into `partial`, one parameter in memory at a time."""
-    like = packed(dict(stored_parameters(folder)), choice.ways)  # never computed
-    arrays = (
-        made
-        for name, array in stored_parameters(folder)
-        for made in packed({name: array}, choice.ways).items()
-    )
-    write_weights(partial, like, arrays)
+    """The weights of `folder` into `partial`, one layer in memory at a time."""
+    held = held_ways(read_config(folder), stored_tensors(folder))
+    again = {path: way for path, way in held.items() if path in choice.ways}
+
+    def arrays() -> Iterator[tuple[str, mx.array]]:
+        floats = dict(stored_parameters(folder))[NORM].dtype
+        for name, array in unpacked(stored_parameters(folder), again, floats):
+            yield from packed({name: array}, choice.ways).items()
+
+    write_weights(partial, dict(arrays()), arrays())  # the first are never computed
 
 
 def compared(partial: Path, source: Source, tasks: list[Any]) -> dict[str, Any]:
@@ -191,7 +241,7 @@ def compared(partial: Path, source: Source, tasks: list[Any]) -> dict[str, Any]:
     report: dict[str, Any] = {"drift": divergence(source.log_probs, spoken).report()}
     if source.sensitivity:
         report["sensitivity"] = source.sensitivity
-        ways = source.choice.ways
+        ways = source.choice.whole
         report["bits"] = {path: ways[path].bits for path in source.sensitivity}
     if tasks:
         again = list(predictions(model, processor, tasks))
@@ -202,36 +252,39 @@ def compared(partial: Path, source: Source, tasks: list[Any]) -> dict[str, Any]:
 # --- what is said ----------------------------------------------------------------
 
 
-def described(before: Tensors, after: Tensors, choice: Choice) -> dict[str, Any]:
-    """Sizes in bytes, bits per weight of parts and of what was quantised, and ways."""
+def described(
+    before: Tensors, after: Tensors, numbers: Numbers, choice: Choice
+) -> dict[str, Any]:
+    """Sizes in bytes, bits per weight of parts and of what is quantised, and ways."""
     parts: dict[str, dict[str, float]] = {}
     for part in PARTS:
-        count = sum(math.prod(s.shape) for n, s in before.items() if part_of(n) == part)
+        count = sum(size for n, size in numbers.items() if part_of(n) == part)
         nbytes = sum(s.nbytes for n, s in after.items() if part_of(n) == part)
         if count:
             bits = round(8 * nbytes / count, 3)
             parts[part] = {"parameters": count, "bytes": nbytes, "bpw": bits}
     layers: dict[str, Counter[str]] = {}
-    for path, way in choice.ways.items():
+    ways = choice.whole
+    for path, way in ways.items():
         label = f"{way.bits} bits, {way.mode}, groups of {way.group_size}"
         layers.setdefault(part_of(path), Counter())[label] += 1
-    text = [path for path in choice.ways if part_of(path) in TEXT_PARTS]
+    text = [path for path in ways if part_of(path) in TEXT_PARTS]
     return {
         "bytes_before": sum(s.nbytes for s in before.values()),
         "bytes_after": sum(s.nbytes for s in after.values()),
         "parts": parts,
-        "quantized_bpw": mean_bits(before, after, choice.ways),
-        "text_bpw": mean_bits(before, after, text),
+        "quantized_bpw": mean_bits(numbers, after, ways),
+        "text_bpw": mean_bits(numbers, after, text),
         "layers": {part: dict(sorted(c.items())) for part, c in layers.items()},
         "left_floating": list(choice.left),
     }
 
 
-def mean_bits(before: Tensors, after: Tensors, paths: Collection[str]) -> float:
+def mean_bits(numbers: Numbers, after: Tensors, paths: Collection[str]) -> float:
     """Mean bits per weight of some quantised layers, scales included; 0 of none."""
     names = [f"{p}.{kind}" for p in paths for kind in ("weight", "scales", "biases")]
     nbytes = sum(after[name].nbytes for name in names if name in after)
-    count = sum(weights_of(before, path) for path in paths)
+    count = sum(numbers[f"{path}.weight"] for path in paths)
     return round(8 * nbytes / max(count, 1), 3)
 
 
@@ -261,6 +314,12 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         )
     if left := report["left_floating"]:
         lines.append(f"left        no whole groups in a row: {', '.join(left)}")
+    if learnt := report.get("dwq"):
+        lines.append(
+            f"taught      {learnt['answers']} answers, {learnt['best_iter']} of "
+            f"{learnt['iters']} steps kept: KL {learnt['kl_before']:.2e} → "
+            f"{learnt['kl_after']:.2e} nats on {learnt['apart']} kept apart"
+        )
     drift = report["drift"]
     lines.append(
         f"drift       KL {drift['kl_mean']:.2e} nats per answer token, at most "

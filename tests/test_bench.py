@@ -10,7 +10,6 @@ import pytest
 
 from mm15_mlx import bench, calibrate
 from mm15_mlx.load import load_processor
-from mm15_mlx.mm15 import MM15
 
 Cli = Callable[..., tuple[int, str, str]]
 FIGURES = {
@@ -69,16 +68,8 @@ def test_the_table(cli: Cli, button: Path) -> None:
 
 
 def test_every_trial_starts_from_nothing(
-    button: Path, screen: Path, monkeypatch: pytest.MonkeyPatch
+    button: Path, screen: Path, encoded: list[int]
 ) -> None:
-    encoded: list[int] = []
-    encode = MM15.encode_image
-
-    def counting(model: MM15, pixels: mx.array) -> mx.array:
-        encoded.append(pixels.shape[0])
-        return encode(model, pixels)
-
-    monkeypatch.setattr(MM15, "encode_image", counting)
     processor = load_processor(button)
     for _ in range(2):
         said = bench.trial(

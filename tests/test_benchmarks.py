@@ -14,8 +14,6 @@ from PIL import Image
 from mm15_mlx.config import UserError
 from mm15_mlx.crops import boxes
 from mm15_mlx.evaluate import Prediction, Row, read_tasks, score
-from mm15_mlx.mm15 import MM15
-from mm15_mlx.processor import Processor
 from mm15_mlx.screens.tasks import candidates, tasks
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -35,7 +33,9 @@ def benchmark_file(monkeypatch: pytest.MonkeyPatch) -> Loader:
 # --- held-out screens ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["kits", "crops", "layouts-ten-kits", "wide"])
+@pytest.mark.parametrize(
+    "name", ["kits", "crops", "layouts-ten-kits", "validation", "wide"]
+)
 def test_the_tasks_of_a_held_out_screen_are_what_its_annotation_gives(
     name: str,
 ) -> None:
@@ -150,6 +150,35 @@ def test_a_model_beside_its_answers_to_grey(
     assert report["grey"]["n"] == 1
     assert script.main([str(path), "--task", "sing"]) == 2
     assert "tasks.jsonl has no task 'sing'" in capsys.readouterr().err
+
+
+def test_a_model_beside_an_ocr_engine(
+    benchmark_file: Loader,
+    ui_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Image.new("RGB", (40, 60), "white").save(tmp_path / "a.png")
+    one = {"image": "a.png", "box": [0, 0, 30, 10], "kit": "weui"}
+    rows = [
+        {"id": "1", "task": "ocr", "text": "Save", **one},
+        {"id": "2", "task": "widget_class", "type": "tab", **one},
+    ]
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    line = benchmark_file("baseline_ocr").Line("Save", (0, 0, 30, 12))
+    script = benchmark_file("evaluate_nano_ui")
+    flags = [str(path), "--model", str(ui_folder), "--ocr"]
+    assert script.main(flags, lambda picture: [line]) == 0
+    printed = capsys.readouterr().out
+    asked = printed.split("| task | metric | screen | 95 % | RapidOCR + fuzzy matching")
+    first = asked[1].splitlines()[2]
+    assert first.startswith("| ocr | exact | 0.000 |")
+    assert first.endswith("| 1.000 | 1 |")
+    assert "widget_class" not in asked[1].partition("\n\n")[0]
+    path.write_text(json.dumps(rows[1]))
+    assert script.main(flags, lambda picture: []) == 2
+    assert "has no task of find_text or ocr" in capsys.readouterr().err
 
 
 # --- the baseline ----------------------------------------------------------------
@@ -349,39 +378,3 @@ def test_mistakes(
     (answered / "out.jsonl").unlink()
     assert run(failures, answered) == 2
     assert "does not exist; write it with eval --predict" in capsys.readouterr().err
-
-
-# --- how time grows ------------------------------------------------------------------
-
-
-def test_a_straight_line_and_what_is_none(benchmark_file: Loader) -> None:
-    growth = benchmark_file("growth")
-    views = growth.VIEWS
-    assert growth.r_squared(views, [3 * n + 1 for n in views]) == pytest.approx(1)
-    assert growth.r_squared([1, 2, 3, 4], [0, 1, 1, 0]) == pytest.approx(0)
-    assert growth.r_squared(views, [n**3 for n in views]) < 0.95
-
-
-def test_sizes_are_timed_in_turn_without_the_first_round(
-    benchmark_file: Loader,
-) -> None:
-    growth = benchmark_file("growth")
-    asked: list[int] = []
-
-    def timed(size: int) -> float:
-        asked.append(size)
-        slow = 100 if len(asked) <= 2 else 0  # as a first round is
-        return size + slow + len(asked) / 100
-
-    assert growth.medians([1, 2], 3, timed) == pytest.approx([1.05, 2.06])
-    assert asked == [1, 2] * 4
-
-
-def test_a_step_leaves_the_cache_as_it_was(
-    benchmark_file: Loader, ui: tuple[MM15, Processor]
-) -> None:
-    growth = benchmark_file("growth")
-    cache = growth.filled(ui[0], 600)  # in two parts
-    assert [layer.offset for layer in cache] == [600] * len(cache)
-    assert growth.step(ui[0], cache) > 0
-    assert [layer.offset for layer in cache] == [600] * len(cache)

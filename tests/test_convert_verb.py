@@ -19,13 +19,6 @@ from mm15_mlx.convert.rules import RulesError
 Cli = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def source(tmp_path: Path, tokenizer_model: bytes) -> Path:
-    folder = write(tmp_path / "source", CONFIG)
-    (folder / "tokenizer.model").write_bytes(tokenizer_model)
-    return folder
-
-
 def test_types_and_modes_that_are_not_to_be_had() -> None:
     with pytest.raises(
         UserError, match="--dtype is 'int8'; it must be one of float32,"
@@ -250,7 +243,9 @@ def test_a_conversion_ends_with_its_proof(
     words = ("convert", "--hf-path", source, "--mlx-path", target)
     status, out, err = cli(*words, "-q", "--q-bits", "8", "--q-group-size", "32")
     assert status == 0 and not err, err
-    assert out.splitlines()[-1].startswith("proof       loaded ")
+    proof, drift = out.splitlines()[-2:]
+    assert proof.startswith("proof       loaded ")
+    assert drift.startswith("drift       KL ") and "same next token" in drift
     model, processor = load(target)
     assert model.config.provenance["source"] == str(source)
     assert model.config.tiling.merge == "spatial_unpad_floor"

@@ -23,7 +23,7 @@ from mm15_mlx.config import (
 )
 from mm15_mlx.load import load_processor
 from mm15_mlx.mm15 import MM15
-from mm15_mlx.quantize import Quantisation
+from mm15_mlx.quantize import PARTS, Quantisation
 from mm15_mlx.tokenizer import TOKENIZER_FILE
 from mm15_mlx.weights import load_model, save_model
 
@@ -181,6 +181,31 @@ def test_weights_are_those_of_the_file(ui_folder: Path) -> None:
     assert fewer.nbytes["encoder"] == 2 * held.numbers["encoder"]
 
 
+def test_a_small_model_in_four_bits_is_under_a_third_of_its_half_floats() -> None:
+    """SmolVLM-256M's shape; all parts in 4 bits take 0.3 of float16's bytes."""
+    config = ModelConfig(
+        vision_config=VisionConfig(
+            hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
+            num_attention_heads=12, image_size=512, patch_size=16,
+        ),
+        connector_config=ConnectorConfig(
+            type="pixel_shuffle", num_visual_tokens=64, scale_factor=4, mlp_depth=1
+        ),
+        text_config=TextConfig(
+            hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+            num_attention_heads=9, num_key_value_heads=3, head_dim=64,
+            vocab_size=49280, tie_word_embeddings=False,
+        ),
+        tiling=TilingConfig(tile_size=512, n_min=1, n_max=4),
+    )  # fmt: skip
+    ways = dict.fromkeys(PARTS, Quantisation(4, 64))
+    floats, packed = (
+        costs.weights(config, costs.lazy_model(config, w), 2) for w in ({}, ways)
+    )
+    assert 240e6 < sum(floats.numbers.values()) < 300e6
+    assert packed.total < 0.3 * floats.total
+
+
 def test_a_token_meets_few_experts() -> None:
     assert costs.active_share(PRESETS["3b"]) == 1
     sparse = PRESETS["3b-moe"]
@@ -264,6 +289,17 @@ def test_the_sum_is_shown(cli: Cli) -> None:
     for row in ("encode", "prefill", "first token", "decode"):
         assert f"\n{row} " in out
     assert "a prediction, no measurement" in out
+
+
+def test_the_bundled_model_in_fewer_bits(cli: Cli) -> None:
+    """Its tables of words are packed already, and stay as they are."""
+    arguments = ("plan", "--model", "nano-ui", "--chip", "m4-max", "--json")
+    before, after = (
+        json.loads(cli(*arguments, *more)[1])["bits_per_weight"]
+        for more in ((), ("--q-bits", "4", "--head-bits", "8"))
+    )
+    assert after["decoder"] < 4.6 < before["decoder"]
+    assert after["head"] == before["head"] < 9
 
 
 def test_what_does_not_fit(cli: Cli) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from mm15_mlx import drift, load, shrink
 from mm15_mlx.checkpoint import read_config, weight_files
 from mm15_mlx.config import ModelConfig, UserError
+from mm15_mlx.load import find_model
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.quantize import Quantisation, Wanted, choose, stored_parameters
 from mm15_mlx.weights import load_model, new_folder, save_model
@@ -126,6 +127,98 @@ def test_a_quantised_model_is_not_quantised_again(
     ].bits == 8  # fmt: skip
 
 
+@pytest.fixture
+def part_packed(ui_folder: Path, tmp_path: Path) -> Path:
+    """As nano-ui is: its tables of words in 8 bits, all else floating."""
+    config = read_config(ui_folder)
+    ways = dict.fromkeys(("embedding", "head"), Quantisation(8, 32))
+    choice = choose(MM15(config), ways)
+    files = {"tokenizer.model": (ui_folder / "tokenizer.model").read_bytes()}
+    folder = tmp_path / "part"
+    with new_folder(folder, choice.record(config), files=files) as partial:
+        shrink.write_packed(ui_folder, partial, choice)
+    return folder
+
+
+def test_what_is_packed_already_stays(
+    part_packed: Path, tmp_path: Path, cli: Cli
+) -> None:
+    status, out, err = cli(
+        "quantize", "--model", part_packed, "--mlx-path", tmp_path / "q",
+        "--q-group-size", "32", "--embedding-bits", "8", "--json",
+    )  # fmt: skip
+    assert status == 0, err
+    report = json.loads(out)
+    assert report["layers"]["decoder"] == {"4 bits, affine, groups of 32": 21}
+    assert report["layers"]["head"] == {"8 bits, affine, groups of 32": 1}
+    numbers = report["parts"]["embedding"]["parameters"]
+    assert numbers == report["parts"]["head"]["parameters"] == 1400 * 64
+    assert report["parts"]["head"]["bpw"] == 10  # scales and biases are float32
+    assert 6 < report["text_bpw"] == report["quantized_bpw"] < 10
+    before, after = (dict(stored_parameters(f)) for f in (part_packed, tmp_path / "q"))
+    for name in ("embed_tokens.weight", "lm_head.scales", "lm_head.biases"):
+        assert mx.array_equal(before[f"decoder.{name}"], after[f"decoder.{name}"])
+    record = read_config(tmp_path / "q").quantization
+    assert record["bits"] == 4 and record["decoder.lm_head"]["bits"] == 8
+    assert load_model(tmp_path / "q")[0].decoder.lm_head.bits == 8
+
+
+def test_what_is_packed_already_takes_fewer_bits(
+    part_packed: Path, tmp_path: Path, cli: Cli
+) -> None:
+    """From its floats, as if it had been packed once."""
+    status, out, err = cli(
+        "quantize", "--model", part_packed, "--mlx-path", tmp_path / "q",
+        "--q-group-size", "32", "--head-bits", "4", "--json",
+    )  # fmt: skip
+    assert status == 0, err
+    assert json.loads(out)["layers"]["head"] == {"4 bits, affine, groups of 32": 1}
+    parts = (
+        dict(stored_parameters(part_packed)),
+        dict(stored_parameters(tmp_path / "q")),
+    )
+    eight, four = (
+        [held[f"decoder.lm_head.{n}"] for n in ("weight", "scales", "biases")]
+        for held in parts
+    )
+    floats = Quantisation(8, 32).unpacked(eight, mx.float32)
+    expected = Quantisation(4, 32).rounded(floats)
+    assert mx.array_equal(Quantisation(4, 32).unpacked(four, mx.float32), expected)
+
+
+def test_a_target_counts_what_is_packed_already(
+    part_packed: Path, tmp_path: Path, cli: Cli
+) -> None:
+    status, out, err = cli(
+        "quantize", "--model", part_packed, "--mlx-path", tmp_path / "q",
+        "--q-group-size", "32", "--target-bpw", "6.5", "--json",
+    )  # fmt: skip
+    assert status == 0, err
+    report = json.loads(out)
+    assert 6.3 < report["text_bpw"] <= 6.5 and len(report["bits"]) == 23
+    modules = dict(load_model(tmp_path / "q")[0].named_modules())
+    assert {p: modules[p].bits for p in report["bits"]} == report["bits"]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Wanted(4),
+        Wanted(8, part_bits=dict.fromkeys((*shrink.PARTS[:2], *shrink.PARTS[3:]), 8)),
+        Wanted(recipe="mixed_4_6"),
+        Wanted(target_bpw=4.5),
+    ],
+    ids=["4", "all 8", "mixed", "target"],
+)
+def test_the_bundled_model_can_be_quantised(wanted: Wanted) -> None:
+    """The README's commands have something to do, though its tables are packed."""
+    folder = find_model("nano-ui")
+    config = read_config(folder)
+    held = shrink.held_ways(config, shrink.stored_tensors(folder))
+    layers = {f"decoder.layers.{i}.mlp.up_proj" for i in range(5)}
+    assert layers <= set(wanted.choice(MM15(config)).beside(held).ways)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -175,9 +268,9 @@ def test_half_precision_weights_keep_half_precision_scales(
         shrink.write_packed(tmp_path / "m", partial, choice)
     stored = dict(stored_parameters(tmp_path / "q"))
     assert stored["decoder.layers.0.mlp.up_proj.scales"].dtype == mx.float16
-    before = weight_files(tmp_path / "m").popitem()[1]
-    after = weight_files(tmp_path / "q").popitem()[1]
-    assert shrink.mean_bits(before, after, choice.ways) == 4.5
+    numbers = {n: a.size for n, a in tree_flatten(tiny_model.parameters())}
+    after = shrink.stored_tensors(tmp_path / "q")
+    assert shrink.mean_bits(numbers, after, choice.ways) == 4.5
     model, _ = load_model(tmp_path / "q")  # on a CPU all floats are float32
     assert model.decoder.layers[0].mlp.up_proj.scales.dtype == mx.float32
     kept = [a for n, a in tree_flatten(model.parameters()) if "norm" in n]
@@ -208,9 +301,21 @@ def test_the_benchmark(
         for q in ("button", "icon")
     ]
     (tmp_path / "tasks.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    out = tmp_path / "runs" / "rows.jsonl"
     flags = ["--model", str(ui_folder), "--data", str(tmp_path / "tasks.jsonl")]
-    monkeypatch.setattr("sys.argv", ["quantization.py", *flags])
-    benchmark.main()
+    flags += ["--out", str(out)]
+    assert benchmark.main([*flags, "--only", "eight"]) == 0
+    assert [json.loads(x)["name"] for x in out.read_text().splitlines()] == [
+        "source", "eight"
+    ]  # fmt: skip
+    capsys.readouterr()
+    quantised: list[Wanted] = []
+    real = benchmark.run
+    monkeypatch.setattr(
+        benchmark, "run", lambda *a, **k: quantised.append(a[2]) or real(*a, **k)
+    )
+    assert benchmark.main(flags) == 0
+    assert quantised == [ways[1]], "only what was missing"
     text, _, lines = capsys.readouterr().out.partition("\n\n")
     source, eight, two = map(json.loads, lines.splitlines())
     assert [r["name"] for r in (source, eight, two)] == ["source", "eight", "two"]
@@ -219,6 +324,12 @@ def test_the_benchmark(
     assert eight["first_token_s"] == 1.5 and eight["model"] == str(ui_folder)
     head, rule, *body = text.splitlines()
     assert len(body) == 3 and rule.count("|") == head.count("|") == body[1].count("|")
+    assert benchmark.main([*flags, "--only", "nine"]) == 2
+    message = "error: --only has 'nine'; it must be one of eight; two"
+    assert message in capsys.readouterr().err
+    out.write_text("{}\n")
+    assert benchmark.main(flags) == 2
+    assert "line 1 is no row of this benchmark; give --out" in capsys.readouterr().err
 
 
 def test_the_benchmarks_recipes_and_means(monkeypatch: pytest.MonkeyPatch) -> None:
