@@ -8,7 +8,6 @@ its own reader. Names, types and shapes come from headers alone.
 
 import hashlib
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,8 @@ from mm15_mlx.checkpoint import (
     read_json,
 )
 from mm15_mlx.convert.torch_files import Placed, read_torch_file
+from mm15_mlx.hub import SAFETENSORS, TORCH, weights_among
 
-SAFETENSORS = (".safetensors",)
-TORCH = (".bin", ".pth", ".pt")
 _NUMPY = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "<u1",
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
@@ -39,11 +37,6 @@ _MLX = {
     "BOOL": mx.bool_, "I64": mx.int64, "I32": mx.int32, "I16": mx.int16, "I8": mx.int8,
     "U64": mx.uint64, "U32": mx.uint32, "U16": mx.uint16, "U8": mx.uint8,
 }  # fmt: skip
-# A trainer's own files, which lie beside the weights in many repositories.
-_NOT_WEIGHTS = re.compile(
-    r"\.|(training_args|optimizer|scheduler|scaler|rng_state)|adapter_model\."
-)
-_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.[a-z]+)")
 _LONGEST_NAME = 500
 _BLOCK = 1 << 20
 
@@ -170,41 +163,12 @@ def _in_folder(folder: Path) -> _Files:
         held = sorted(p.name for p in folder.iterdir())
     except OSError as error:
         raise WeightsError(f"{folder} cannot be read: {error.strerror}") from None
-    names = [name for name in held if not _NOT_WEIGHTS.match(name)]
-    for kinds, stem in ((SAFETENSORS, "model"), (TORCH, "pytorch_model")):
-        held = [n for n in names if n.endswith(kinds)]
-        indexes = [n for n in names if n.endswith(f"{kinds[0]}.index.json")]
-        usual = f"{stem}{kinds[0]}"
-        if f"{usual}.index.json" in indexes:
-            return _indexed(folder / f"{usual}.index.json")
-        if usual in held:
-            return [_inside(folder, usual)], None
-        if len(indexes) == 1:
-            return _indexed(folder / indexes[0])
-        if len(held) == 1 or held and _are_shards(held):
-            return [_inside(folder, name) for name in held], None
-        if held:
-            raise WeightsError(
-                f"{folder} has {len(held)} weight files and no index "
-                f"({', '.join(held[:5])}{', …' * (len(held) > 5)}); "
-                "name the one that is meant"
-            )
-    raise WeightsError(
-        f"{folder} has no .safetensors, .bin, .pt or .pth file; "
-        "give the folder of the checkpoint"
+    names = weights_among(
+        folder, held, "name the one that is meant", "give the folder of the checkpoint"
     )
-
-
-def _are_shards(names: list[str]) -> bool:
-    """Whether these are all the parts, by their numbers, of one checkpoint."""
-    parts = [m.groups() for n in names if (m := _SHARD.fullmatch(n))]
-    numbers = [int(number) for _, number, _, _ in parts]
-    same = {(stem, count, suffix) for stem, _, count, suffix in parts}
-    return (
-        len(parts) == len(names)
-        and len(same) == 1
-        and sorted(numbers) == list(range(1, int(parts[0][2]) + 1))
-    )
+    if names[0].endswith(".index.json"):
+        return _indexed(folder / names[0])
+    return [_inside(folder, name) for name in names], None
 
 
 def _indexed(index: Path) -> _Files:

@@ -291,20 +291,32 @@ class MoE(nn.Module):
         return y, [logits]
 
 
-def router_losses(logits: mx.array, tokens: mx.array) -> tuple[mx.array, mx.array]:
-    """Load-balance and router z-loss of one layer, as AXLearn defines them.
+def first_choices(logits: mx.array, tokens: mx.array) -> mx.array:
+    """How many tokens prefer each expert, (E,) float32, without gradients.
 
-    `logits` (…, E) float32; `tokens` (…) is 1 for a real token and 0 for padding.
-    MM1.5 weighs them 0.01 and 0.001; the sum over layers is the trainer's.
+    `logits` (…, E); `tokens` (…) is 1 for a real token and 0 for padding.
     """
     experts = logits.shape[-1]
-    weight = tokens.astype(mx.float32)
-    weight = (weight / weight.sum())[..., None]
-    axes = tuple(range(logits.ndim - 1))
-    probs = mx.softmax(logits, axis=-1)
     top1 = mx.argmax(logits, axis=-1, keepdims=True) == mx.arange(experts)
-    density = (top1 * weight).sum(axis=axes)  # (E,) share of tokens
-    balance = experts * (density * (probs * weight).sum(axis=axes)).sum()
+    counts = (top1 * tokens[..., None]).sum(axis=tuple(range(logits.ndim - 1)))
+    return mx.stop_gradient(counts.astype(mx.float32))
+
+
+def router_losses(
+    logits: mx.array, tokens: mx.array, chosen: mx.array
+) -> tuple[mx.array, mx.array]:
+    """Load-balance and router z-loss of one layer, as AXLearn defines them.
+
+    `logits` (…, E) float32 and `tokens` (…) as `first_choices` has them; `chosen` (E,)
+    are these choices, of the whole batch: where `logits` are of a part of it, the
+    losses of all parts add up to its own. MM1.5 weighs them 0.01 and 0.001; the sum
+    over layers is the trainer's.
+    """
+    total = chosen.sum()  # each token has one first choice
+    weight = tokens.astype(mx.float32)[..., None] / total
+    probs = mx.softmax(logits, axis=-1)
+    shares = (probs * weight).sum(axis=tuple(range(logits.ndim - 1)))  # (E,)
+    balance = logits.shape[-1] * (chosen / total * shares).sum()
     z = mx.logsumexp(logits, axis=-1, keepdims=True)
     return balance, (z.square() * weight).sum()
 

@@ -1,20 +1,22 @@
 """What of a repository on the hub is needed, and its way into the hub's cache.
 
-What this file is: the choice among a repository's files by their names and its index,
-their download, and weight files that hold their headers alone, for a plan. What it is
-not: in use anywhere but for a hub id that the user named (load.py). Nothing fetched is
-executed, and only files at the top of a repository are asked for.
+What this file is: the choice among a repository's files by their names and its index
+(`weights_among`, which serves folders too), their download, and weight files that hold
+their headers alone, for a plan. What it is not: in use anywhere but for a hub id that
+the user named (load.py). Nothing fetched is executed, and only files at the top of a
+repository are asked for.
 """
 
 import glob
 import json
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mm15_mlx.checkpoint import WeightsError
 from mm15_mlx.config import UserError
 
 MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer.model", "README.md")
@@ -22,15 +24,13 @@ SOURCE_FILES = (
     *MODEL_FILES, "tokenizer_config.json", "preprocessor_config.json",
     "processor_config.json", "open_clip_config.json",
 )  # fmt: skip
-# Safetensors before PyTorch's own, and of each what transformers calls it.
-_SAFE = ((".safetensors",), "model.safetensors")
-_TORCH = ((".bin", ".pth", ".pt"), "pytorch_model.bin")
-# What trainers leave beside the weights, and Mistral's second copy of them.
+SAFETENSORS = (".safetensors",)
+TORCH = (".bin", ".pth", ".pt")
+# A trainer's own files, which lie beside the weights in many repositories.
 _OTHERS = re.compile(
-    r"\.|(training_args|optimizer|scheduler|scaler|rng_state|consolidated)"
-    r"|adapter_model\."
+    r"\.|(training_args|optimizer|scheduler|scaler|rng_state)|adapter_model\."
 )
-_SHARD = re.compile(r".+-\d{5}-of-\d{5}\.[a-z]+")
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.[a-z]+)")
 
 
 def fetch(repo: str, revision: str | None, wanted: Collection[str]) -> Path:
@@ -58,7 +58,7 @@ def fetch_headers(
     """
     with one_line(repo, revision):
         held, commit = _listing(repo, revision)
-        if held is None or not any(n.endswith(_SAFE[0]) for n in held):
+        if held is None or not any(n.endswith(SAFETENSORS) for n in held):
             return fetch(repo, revision, wanted)
         weights = _weights(repo, held, lambda name: _download(repo, revision, [name]))
         small = [n for n in held if n in wanted or n.endswith(".index.json")]
@@ -93,30 +93,58 @@ def _hollow(path: Path, repo: str, name: str, commit: str | None) -> None:
 # --- which files ----------------------------------------------------------------------
 
 
-def _weights(repo: str, held: list[str], fetched: Callable[[str], Path]) -> list[str]:
-    """The weight files among those `held`, and their index, which `fetched` gives."""
+def weights_among(place: object, held: Sequence[str], one: str, some: str) -> list[str]:
+    """The weight files among the names that `place` holds, or their index alone.
+
+    Safetensors before PyTorch's own, and of each what transformers calls it. Raises
+    WeightsError where it is not clear which `one` is meant, or to have `some` at all:
+    these are the remedies.
+    """
     names = [n for n in held if not _OTHERS.match(n)]
-    for kinds, usual in (_SAFE, _TORCH):
+    for kinds, stem in ((SAFETENSORS, "model"), (TORCH, "pytorch_model")):
         files = [n for n in names if n.endswith(kinds)]
         indexes = [n for n in names if n.endswith(f"{kinds[0]}.index.json")]
+        usual = f"{stem}{kinds[0]}"
         if f"{usual}.index.json" in indexes:
-            indexes = [f"{usual}.index.json"]
-        elif usual in files:
+            return [f"{usual}.index.json"]
+        if usual in files:
             return [usual]
         if len(indexes) == 1:
-            return [*indexes, *_of_index(repo, fetched(indexes[0]) / indexes[0], held)]
-        if len(files) > 1 and not all(map(_SHARD.fullmatch, files)):
-            raise UserError(
-                f"{repo} has {len(files)} weight files and no index "
-                f"({', '.join(files[:5])}{', …' * (len(files) > 5)}); fetch the one "
-                "that is meant into a folder, with its JSON files, and give that folder"
-            )
-        if files:
+            return indexes
+        if len(files) == 1 or files and _are_shards(files):
             return files
-    raise UserError(
-        f"{repo} has no .safetensors, .bin, .pt or .pth file at its top; give a "
-        "repository with a model's weights"
+        if files:
+            raise WeightsError(
+                f"{place} has {len(files)} weight files and no index "
+                f"({', '.join(files[:5])}{', …' * (len(files) > 5)}); {one}"
+            )
+    raise WeightsError(f"{place} has no .safetensors, .bin, .pt or .pth file; {some}")
+
+
+def _are_shards(names: list[str]) -> bool:
+    """Whether these are all the parts, by their numbers, of one checkpoint."""
+    parts = [m.groups() for n in names if (m := _SHARD.fullmatch(n))]
+    numbers = [int(number) for _, number, _, _ in parts]
+    same = {(stem, count, suffix) for stem, _, count, suffix in parts}
+    return (
+        len(parts) == len(names)
+        and len(same) == 1
+        and sorted(numbers) == list(range(1, int(parts[0][2]) + 1))
     )
+
+
+def _weights(repo: str, held: list[str], fetched: Callable[[str], Path]) -> list[str]:
+    """The weight files among those `held`, and their index, which `fetched` gives."""
+    # Mistral's second copy of its weights is not worth a download.
+    chosen = weights_among(
+        repo, [n for n in held if not n.startswith("consolidated")],
+        "fetch the one that is meant into a folder, with its JSON files, and give that "
+        "folder", "give a repository with a model's weights at its top",
+    )  # fmt: skip
+    index = chosen[0]
+    if not index.endswith(".index.json"):
+        return chosen
+    return [index, *_of_index(repo, fetched(index) / index, held)]
 
 
 def _of_index(repo: str, index: Path, held: list[str]) -> list[str]:

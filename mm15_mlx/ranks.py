@@ -40,6 +40,12 @@ class Ranks:
         """The sum over all processes, the same on each."""
         return self._all_sum(values) if self._group else values
 
+    def sum_inside(self, values: mx.array) -> mx.array:
+        """`sum`, for use while a graph is built: sent when the graph is computed."""
+        if not self._group:
+            return values
+        return mx.distributed.all_sum(values, group=self._group)
+
     def total(self, *counts: int) -> list[int]:
         """Sums of whole numbers over all processes."""
         if not self._group:

@@ -23,7 +23,7 @@ from mm15_mlx.batches import Batch, Batches, Pictures
 from mm15_mlx.best import Means, judged, measured
 from mm15_mlx.checkpointing import Progress
 from mm15_mlx.config import UserError
-from mm15_mlx.decoder import router_losses
+from mm15_mlx.decoder import first_choices, router_losses
 from mm15_mlx.lora import trained_tensors
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.pace import Clock, Stop
@@ -34,9 +34,10 @@ Kept = Sequence[tuple[mx.array, Any]]
 
 
 def losses(
-    model: MM15, batch: Batch, pictures: Pictures, kept: Kept
+    model: MM15, batch: Batch, pictures: Pictures, kept: Kept, ranks: Ranks = ALONE
 ) -> tuple[mx.array, mx.array]:
-    """The summed cross-entropy of a batch's learnt tokens, and its router losses.
+    """The summed cross-entropy of a batch's learnt tokens, and its router losses: of
+    this process's rows, whose sums over processes are those of all rows.
 
     Both float32. Only learnt tokens meet the head: of a screenshot's 2000 few are.
     """
@@ -48,8 +49,13 @@ def losses(
     text = nn.losses.cross_entropy(logits, batch.targets).sum()
     config = model.config.text_config
     extra = mx.array(0.0)
-    for router in routers:
-        balance, z = router_losses(router, batch.real)
+    if not routers:
+        return text, extra
+    # Balance is bilinear: (choices of all rows, constant) × (probabilities, a sum over
+    # rows). So choices alone are sent, all layers' at once, and gradients stay local.
+    chosen = mx.stack([first_choices(router, batch.real) for router in routers])
+    for router, counts in zip(routers, ranks.sum_inside(chosen), strict=True):
+        balance, z = router_losses(router, batch.real, counts)
         extra = extra + config.router_aux_loss_coef * balance
         extra = extra + config.router_z_loss_coef * z
     return text, extra
@@ -61,21 +67,24 @@ def loss_and_gradients(
     """The mean cross-entropy of all learnt tokens of `batches`, and its gradients.
 
     Every token weighs the same, in whichever batch or process it is: several small
-    batches give what one large one would. Router losses, which are of a batch, weigh by
-    its tokens.
+    batches give what one large one would. Router losses, which are of a batch with all
+    processes' rows, weigh by its tokens.
     """
-    (total,) = ranks.total(sum(b.count for b in batches))
+    counts = ranks.total(*(b.count for b in batches))
+    total = sum(counts)
     # The mean over processes of gradients that each has as if it were all of them.
     share = total / ranks.size
 
-    def objective(model: MM15, batch: Batch, kept: Kept) -> tuple[mx.array, mx.array]:
-        text, extra = losses(model, batch, pictures, kept)
-        return (text + extra * batch.count) / share, text
+    def objective(
+        model: MM15, batch: Batch, count: int, kept: Kept
+    ) -> tuple[mx.array, mx.array]:
+        text, extra = losses(model, batch, pictures, kept, ranks)
+        return (text + extra * count) / share, text
 
     text, gradients = mx.array(0.0), None
-    for batch in batches:
+    for batch, count in zip(batches, counts, strict=True):
         kept = pictures.of(batch)
-        (_, part), new = nn.value_and_grad(model, objective)(model, batch, kept)
+        (_, part), new = nn.value_and_grad(model, objective)(model, batch, count, kept)
         text = text + part
         gradients = new if gradients is None else tree_map(mx.add, gradients, new)
         mx.eval(text, gradients)

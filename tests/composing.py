@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +80,10 @@ def open_clip_weights(encoder: Encoder) -> dict[str, mx.array]:
         "visual.conv1.weight": convolution(held["patch_embedding.weight"]),
         "visual.proj": mx.zeros((64, 8)), "positional_embedding": mx.zeros((4, 8)),
     }  # fmt: skip
-    for last in ("weight", "bias"):
-        weights[f"visual.ln_pre.{last}"] = held[f"pre_layernorm.{last}"]
-        for i in range(2):
-            own, block = f"layers.{i}", f"visual.transformer.resblocks.{i}"
-            q_k_v = [held[f"{own}.self_attn.{p}_proj.{last}"] for p in "qkv"]
-            weights[f"{block}.attn.in_proj_{last}"] = mx.concatenate(q_k_v)
-            for a, b in (
-                ("layer_norm1", "ln_1"), ("layer_norm2", "ln_2"),
-                ("self_attn.out_proj", "attn.out_proj"), ("mlp.fc1", "mlp.c_fc"),
-                ("mlp.fc2", "mlp.c_proj"),
-            ):  # fmt: skip
-                weights[f"{block}.{b}.{last}"] = held[f"{own}.{a}.{last}"]
-    return weights
+    return weights | blocks(
+        held, "visual.ln_pre", "visual.transformer.resblocks", "attn.in_proj_",
+        ("ln_1", "ln_2", "attn.out_proj", "mlp.c_fc", "mlp.c_proj"),
+    )  # fmt: skip
 
 
 def timm_weights(encoder: Encoder) -> dict[str, mx.array]:
@@ -102,18 +94,25 @@ def timm_weights(encoder: Encoder) -> dict[str, mx.array]:
         "patch_embed.proj.weight": convolution(held["patch_embedding.weight"]),
         "norm.weight": mx.ones(64), "head.weight": mx.zeros((8, 64)),
     }  # fmt: skip
+    return weights | blocks(
+        held, "norm_pre", "blocks", "attn.qkv.",
+        ("norm1", "norm2", "attn.proj", "mlp.fc1", "mlp.fc2"),
+    )  # fmt: skip
+
+
+def blocks(
+    held: dict[str, mx.array], norm: str, name: str, q_k_v: str, others: Sequence[str]
+) -> dict[str, mx.array]:
+    """The first norm and two blocks, whose queries, keys and values are one tensor."""
+    weights = {}
+    own = "layer_norm1", "layer_norm2", "self_attn.out_proj", "mlp.fc1", "mlp.fc2"
     for last in ("weight", "bias"):
-        weights[f"norm_pre.{last}"] = held[f"pre_layernorm.{last}"]
+        weights[f"{norm}.{last}"] = held[f"pre_layernorm.{last}"]
         for i in range(2):
-            own, block = f"layers.{i}", f"blocks.{i}"
-            q_k_v = [held[f"{own}.self_attn.{p}_proj.{last}"] for p in "qkv"]
-            weights[f"{block}.attn.qkv.{last}"] = mx.concatenate(q_k_v)
-            for a, b in (
-                ("layer_norm1", "norm1"), ("layer_norm2", "norm2"),
-                ("self_attn.out_proj", "attn.proj"), ("mlp.fc1", "mlp.fc1"),
-                ("mlp.fc2", "mlp.fc2"),
-            ):  # fmt: skip
-                weights[f"{block}.{b}.{last}"] = held[f"{own}.{a}.{last}"]
+            apart = [held[f"layers.{i}.self_attn.{p}_proj.{last}"] for p in "qkv"]
+            weights[f"{name}.{i}.{q_k_v}{last}"] = mx.concatenate(apart)
+            for a, b in zip(own, others, strict=True):
+                weights[f"{name}.{i}.{b}.{last}"] = held[f"layers.{i}.{a}.{last}"]
     return weights
 
 

@@ -14,6 +14,7 @@ from typing import Any
 # On a CPU each compiled graph costs a second of g++; the numbers are the same without.
 os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
 
+import checkpoints
 import hypothesis
 import mlx.core as mx
 import pytest
@@ -203,6 +204,20 @@ def parrot(
     return model
 
 
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many views each call of the encoder got."""
+    views: list[int] = []
+    encode = MM15.encode_image
+
+    def counting(model: MM15, pixels: mx.array) -> mx.array:
+        views.append(pixels.shape[0])
+        return encode(model, pixels)
+
+    monkeypatch.setattr(MM15, "encode_image", counting)
+    return views
+
+
 @pytest.fixture(scope="session")
 def screen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A picture of 120 × 200 pixels: a dark bar on white, and a blue button."""
@@ -230,6 +245,14 @@ def cli(
         return int(status.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture
+def source(tmp_path: Path, tokenizer_model: bytes) -> Path:
+    """A checkpoint to convert: a tiny LLaVA, with a tokenizer beside it."""
+    folder = checkpoints.write(tmp_path / "source", checkpoints.CONFIG)
+    (folder / "tokenizer.model").write_bytes(tokenizer_model)
+    return folder
 
 
 # --- the renderer of screens, where its extra, a browser and the kits are there ------

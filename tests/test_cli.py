@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 import mm15_mlx
-from mm15_mlx.mm15 import MM15
 
 Cli = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parent.parent
@@ -22,20 +21,6 @@ VERBS = [
     "generate", "ground", "widgets", "chat", "info", "eval", "convert", "compose",
     "quantize", "train", "fuse", "plan", "bench", "doctor", "data",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many views each call of the encoder got."""
-    views: list[int] = []
-    encode = MM15.encode_image
-
-    def counting(model: MM15, pixels: Any) -> Any:
-        views.append(pixels.shape[0])
-        return encode(model, pixels)
-
-    monkeypatch.setattr(MM15, "encode_image", counting)
-    return views
 
 
 def run(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -14,13 +14,6 @@ from checkpoints import CONFIG, tensors, write
 Cli = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def source(tmp_path: Path, tokenizer_model: bytes) -> Path:
-    folder = write(tmp_path / "source", CONFIG)
-    (folder / "tokenizer.model").write_bytes(tokenizer_model)
-    return folder
-
-
 def raw(path: Path, header: dict[str, Any], data: bytes = b"") -> None:
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)

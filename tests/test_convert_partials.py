@@ -28,13 +28,6 @@ run.convert(source, out, name="owner/tiny", say=lambda _: None)
 """
 
 
-@pytest.fixture
-def source(tmp_path: Path, tokenizer_model: bytes) -> Path:
-    folder = write(tmp_path / "source", CONFIG)
-    (folder / "tokenizer.model").write_bytes(tokenizer_model)
-    return folder
-
-
 def converted(source: Path, folder: Path) -> None:
     run.convert(source, folder, name="owner/tiny", say=lambda _: None)
 

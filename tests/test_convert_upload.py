@@ -8,7 +8,6 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from checkpoints import CONFIG, write
 from composing import clip_folder, llama_folder
 
 from mm15_mlx.config import UserError
@@ -43,11 +42,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 @pytest.fixture
-def source(tmp_path: Path, tokenizer_model: bytes) -> Path:
-    folder = write(tmp_path / "source", CONFIG)
-    (folder / "tokenizer.model").write_bytes(tokenizer_model)
-    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
-    return folder
+def source(source: Path) -> Path:
+    (source / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    return source
 
 
 def words(source: Path, out: Path, *more: str) -> tuple[str | Path, ...]:

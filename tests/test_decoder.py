@@ -8,7 +8,14 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mm15_mlx.config import ModelConfig, TextConfig
-from mm15_mlx.decoder import Decoder, KVCache, MoE, NoCache, router_losses
+from mm15_mlx.decoder import (
+    Decoder,
+    KVCache,
+    MoE,
+    NoCache,
+    first_choices,
+    router_losses,
+)
 
 IDS = mx.random.randint(5, 96, (2, 23), key=mx.random.key(5))
 
@@ -166,15 +173,19 @@ def test_router_logits_come_from_sparse_layers_only(moe: Decoder) -> None:
     close(hidden, moe(IDS), atol=0)
 
 
+def losses_of(logits: mx.array, tokens: mx.array) -> tuple[mx.array, mx.array]:
+    return router_losses(logits, tokens, first_choices(logits, tokens))
+
+
 def test_router_losses_of_an_even_router() -> None:
     """All probabilities 1/E: balance is 1, z is log(E)²."""
-    balance, z = router_losses(mx.zeros((3, 5, 8)), mx.ones((3, 5)))
+    balance, z = losses_of(mx.zeros((3, 5, 8)), mx.ones((3, 5)))
     assert balance.item() == pytest.approx(1)
     assert z.item() == pytest.approx(np.log(8) ** 2, rel=1e-5)
 
 
 def test_router_losses_of_a_collapsed_router() -> None:
-    balance, _ = router_losses(50.0 * mx.eye(8)[:1], mx.ones((1,)))
+    balance, _ = losses_of(50.0 * mx.eye(8)[:1], mx.ones((1,)))
     assert balance.item() == pytest.approx(8)
 
 
@@ -182,14 +193,30 @@ def test_router_losses_ignore_padding() -> None:
     logits = mx.random.normal((2, 6, 8), key=mx.random.key(0))
     tokens = mx.array([[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0]])
     real = mx.concatenate([logits[0, :4], logits[1, :2]])
-    got, expected = router_losses(logits, tokens), router_losses(real, mx.ones((6,)))
+    got, expected = losses_of(logits, tokens), losses_of(real, mx.ones((6,)))
     close(mx.stack(got), mx.stack(expected), atol=1e-6)
+
+
+def test_router_losses_of_parts_add_up() -> None:
+    """Values, and gradients of each part by itself, where both know all choices."""
+    logits = 3 * mx.random.normal((3, 6, 4), key=mx.random.key(1))
+    tokens = mx.array([[1] * 6, [1] * 5 + [0], [1] * 2 + [0] * 4])
+    chosen = first_choices(logits, tokens)
+    assert chosen.sum().item() == 13
+
+    def loss(logits: mx.array, tokens: mx.array) -> mx.array:
+        return sum(router_losses(logits, tokens, chosen))
+
+    whole, expected = mx.value_and_grad(loss)(logits, tokens)
+    parts = [mx.value_and_grad(loss)(logits[p], tokens[p]) for p in ([0], [1, 2])]
+    close(sum(value for value, _ in parts), whole, atol=1e-6)
+    close(mx.concatenate([grad for _, grad in parts]), expected, atol=1e-6)
 
 
 def test_the_router_learns_from_both_losses(moe: Decoder) -> None:
     def loss(model: Decoder) -> mx.array:
         hidden, collected = model.with_router_logits(IDS)
-        losses = [router_losses(a, mx.ones(IDS.shape)) for a in collected]
+        losses = [losses_of(a, mx.ones(IDS.shape)) for a in collected]
         return hidden.square().mean() + sum(b + z for b, z in losses)
 
     _, grads = nn.value_and_grad(moe, loss)(moe)

@@ -227,6 +227,9 @@ def test_shards_by_their_index_and_by_their_numbers(hub: Hub) -> None:
     index.unlink()
     (repo / "extra.safetensors").unlink()
     assert shards < names(find_model("a/b", COMMIT))
+    (repo / "model-00001-of-00002.safetensors").rename(repo / "b-1-of-2.safetensors")
+    with pytest.raises(UserError, match=r"a/b has 2 weight files .*; fetch the one"):
+        find_model("a/b")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +253,7 @@ def test_an_index_that_leads_elsewhere(hub: Hub, content: str, message: str) -> 
 def test_a_repository_without_weights(hub: Hub) -> None:
     hub.repo("a/b").mkdir(parents=True)
     (hub.repo("a/b") / "config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"a/b has no .safetensors, .bin, .pt or .pth"):
+    with pytest.raises(UserError, match=r"a/b has no .safetensors.*; give a reposito"):
         find_source("a/b")
 
 

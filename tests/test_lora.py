@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from training import pack
+from training import pack, with_experts
 
 from mm15_mlx.checkpoint import WeightsError
 from mm15_mlx.config import ModelConfig, UserError
@@ -105,10 +105,7 @@ def test_the_newline_belongs_to_the_connector(tiny_config: ModelConfig) -> None:
 
 
 def test_experts_are_adapted(tiny_config: ModelConfig) -> None:
-    text = dataclasses.replace(
-        tiny_config.text_config, num_experts=4, moe_intermediate_size=32
-    )
-    config = dataclasses.replace(tiny_config, text_config=text)
+    config = with_experts(tiny_config)
     model = MM15(config)
     make_trainable(model, Tuning())
     assert "decoder.layers.1.mlp.switch_mlp.gate_proj" in adapted(model)

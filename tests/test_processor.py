@@ -265,18 +265,23 @@ def test_a_bad_picture_names_its_file(processor: Processor, tmp_path: Path) -> N
         processor.prepare("What?", [tmp_path / "no.png"])
 
 
+@pytest.mark.parametrize(
+    ("limit", "pictures", "message"),
+    [
+        (90, 1, r"\d+ tokens, 80 of them for 1 picture; the model's context is 90:"),
+        (200, 16, r"2\d\d tokens, 256 of them for 16 pictures; the model's .* 200:"),
+    ],
+)
 def test_a_prompt_longer_than_the_context(
-    ui_folder: Path, ui_config: ModelConfig, screen: Path
-) -> None:
-    short = dataclasses.replace(ui_config.text_config, max_position_embeddings=90)
+    limit: int, pictures: int, message: str, ui_folder: Path, ui_config: ModelConfig,
+    screen: Path,
+) -> None:  # fmt: skip
+    short = dataclasses.replace(ui_config.text_config, max_position_embeddings=limit)
     config = dataclasses.replace(ui_config, text_config=short)
     processor = Processor(config, Tokenizer(ui_folder / TOKENIZER_FILE))
-    message = (
-        r"the prompt has \d+ tokens, 80 of them for 1 picture; the model's context is "
-        "90: use fewer pictures or a shorter text"
-    )
+    message = f"the prompt has {message} use fewer pictures or a shorter text"
     with pytest.raises(PromptError, match=message):
-        processor.prepare("What is on this screen?", [screen])
+        processor.prepare("What?", [screen] * pictures)
 
 
 # --- keys of pictures ----------------------------------------------------------------

@@ -10,17 +10,34 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from training import ROWS, run_settings, stop_after, write
+from mlx.utils import tree_map
+from training import (
+    ROWS,
+    run_settings,
+    same_gradients,
+    stop_after,
+    with_experts,
+    write,
+)
 
 from mm15_mlx import train
-from mm15_mlx.config import UserError
+from mm15_mlx.batches import Pictures, collate
+from mm15_mlx.config import ModelConfig, UserError
+from mm15_mlx.dataset import read_split
+from mm15_mlx.lora import Tuning, make_trainable
 from mm15_mlx.metrics import read_metrics
 from mm15_mlx.mixture import draws_of
+from mm15_mlx.mm15 import MM15
+from mm15_mlx.processor import Processor
 from mm15_mlx.ranks import ALONE, Ranks
+from mm15_mlx.tokenizer import TOKENIZER_FILE
 from mm15_mlx.train_config import TrainConfig
 from mm15_mlx.train_data import Data
+from mm15_mlx.trainer import loss_and_gradients
+from mm15_mlx.weights import save_model
 
 LAUNCH = Path(sys.executable).with_name("mlx.launch")
+EVEN = {"router_aux_loss_coef": 1.0, "router_z_loss_coef": 1.0}
 needs_ring = pytest.mark.skipif(
     not mx.distributed.is_available("ring") or not LAUNCH.exists(),
     reason="this MLX has no ring backend or no mlx.launch",
@@ -39,16 +56,26 @@ def launch(settings: dict[str, Any], folder: Path, *flags: str) -> tuple[int, st
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.fixture
+def experts(ui_config: ModelConfig, tokenizer_model: bytes, tmp_path: Path) -> Path:
+    """A model whose router's losses weigh as much as the answers."""
+    config = with_experts(ui_config, **EVEN)
+    mx.random.seed(0)
+    files = {TOKENIZER_FILE: tokenizer_model}
+    save_model(tmp_path / "experts", MM15(config), config, files=files)
+    return tmp_path / "experts"
+
+
 @needs_ring
 def test_two_processes_are_one(
-    ui_folder: Path, screen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experts: Path, screen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same losses, of rows of unlike length, over seven steps; and two go on where
-    one was stopped."""
+    """The same losses, of rows of unlike length, over seven steps of two batches; and
+    two go on where one was stopped."""
     data = write(tmp_path / "data", screen, ROWS)
     write(data, screen, ROWS[1:4], "valid")
-    settings = run_settings(ui_folder, data, tmp_path / "two") | {
-        "batch_size": 3, "grad_accumulation_steps": 1, "steps_per_report": 1,
+    settings = run_settings(experts, data, tmp_path / "two") | {
+        "batch_size": 3, "grad_accumulation_steps": 2, "steps_per_report": 1,
         "steps_per_eval": 4, "iters": 8, "train_parts": ["decoder"],
         "lora_parameters": {"rank": 4, "scale": 8.0, "dropout": 0.0},
     }  # fmt: skip
@@ -75,6 +102,7 @@ def test_alone_nothing_is_said_to_anybody() -> None:
     assert ALONE.told_by_first(lambda: {"a": 1}) == {"a": 1}
     tree = {"a": mx.ones(2)}
     assert ALONE.mean(tree) is tree and ALONE.spread(tree) is tree
+    assert ALONE.sum_inside(tree["a"]) is tree["a"]
 
 
 class Two(Ranks):
@@ -94,3 +122,54 @@ def test_what_each_process_needs() -> None:
     data = Data([], [], draws_of(["all"], (), 0), [], "mine")
     with pytest.raises(UserError, match="processes have different training data; copy"):
         train.check_same_data(data, Two())
+
+
+class Told(Ranks):
+    """One of several processes, and what they add up to, taken from one with all rows:
+    learnt tokens and choices of experts, batch by batch."""
+
+    def __init__(self, size: int, counts: list[int], choices: list[mx.array]) -> None:
+        super().__init__()
+        self.size, self._counts, self._choices = size, counts, iter(choices)
+
+    def total(self, *counts: int) -> list[int]:
+        return self._counts
+
+    def sum_inside(self, values: mx.array) -> mx.array:
+        return next(self._choices)
+
+
+class Noted(Ranks):
+    """One process, which keeps what it would have said to others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.choices: list[mx.array] = []
+
+    def sum_inside(self, values: mx.array) -> mx.array:
+        self.choices.append(values)
+        return values
+
+
+def test_experts_are_balanced_over_all_processes(
+    ui: tuple[MM15, Processor], screen: Path, tmp_path: Path
+) -> None:
+    """Rows apart, two batches a step: the mean of the gradients is that of one process
+    with all rows. The router's losses weigh as much as the answers here."""
+    model, one = MM15(with_experts(ui[0].config, **EVEN)), Noted()
+    made = Pictures(model, ui[1], ("decoder",), 10**9)
+    data = write(tmp_path / "data", screen, ROWS)
+    samples = read_split(data, "train", ui[1]).samples
+    make_trainable(model, Tuning("full"))
+    batches = [collate(samples[:3]), collate(samples[3:])]
+    loss, expected = loss_and_gradients(model, batches, made, one)
+    counts = [b.count for b in batches]
+    found, parts = mx.array(0.0), []
+    for shares in ((samples[:2], samples[3:4]), (samples[2:3], samples[4:])):
+        share, gradients = loss_and_gradients(
+            model, [*map(collate, shares)], made, Told(2, counts, one.choices)
+        )
+        found = found + share
+        parts.append(gradients)
+    assert found.item() == pytest.approx(loss.item(), rel=1e-6)
+    same_gradients(tree_map(lambda a, b: (a + b) / 2, *parts), expected)

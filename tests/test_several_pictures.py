@@ -1,6 +1,5 @@
 """Several pictures: their places in the text, whose a box is, and memory."""
 
-import dataclasses
 import json
 import weakref
 from collections.abc import Callable
@@ -149,20 +148,6 @@ def test_a_part_says_that_it_is_split_or_not(
     assert prepared.ids.count(IMAGE) == (3 + 5) * TOKENS
 
 
-def test_more_pictures_than_the_context_holds(
-    ui_folder: Path, ui_config: ModelConfig, screen: Path
-) -> None:
-    short = dataclasses.replace(ui_config.text_config, max_position_embeddings=200)
-    config = dataclasses.replace(ui_config, text_config=short)
-    processor = Processor(config, Tokenizer(ui_folder / TOKENIZER_FILE))
-    message = (
-        r"the prompt has 2\d\d tokens, 256 of them for 16 pictures; the model's "
-        "context is 200: use fewer pictures or a shorter text"
-    )
-    with pytest.raises(PromptError, match=message):
-        processor.prepare("What?", [screen] * 16)
-
-
 # --- whose box it is -----------------------------------------------------------------
 
 
@@ -238,7 +223,7 @@ def test_the_label_does_not_name_the_place(button: Path, screen: Path) -> None:
 
 
 def test_views_of_two_pictures_are_never_alive_together(
-    ui: tuple[MM15, Processor], monkeypatch: pytest.MonkeyPatch
+    ui: tuple[MM15, Processor], encoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sixteen pictures, split: all but the last one's views are gone when it is cut."""
     from mm15_mlx import processor as module
@@ -254,14 +239,6 @@ def test_views_of_two_pictures_are_never_alive_together(
         return views
 
     monkeypatch.setattr(module, "cut", watched)
-    encoded: list[int] = []
-    encode = MM15.encode_image
-
-    def counting(model: MM15, pixels: mx.array) -> mx.array:
-        encoded.append(pixels.shape[0])
-        return encode(model, pixels)
-
-    monkeypatch.setattr(MM15, "encode_image", counting)
     rng = np.random.default_rng(0)
     parts: list[dict[str, Any]] = [
         {"type": "image", "split": True,

@@ -1,5 +1,6 @@
 """Small training data for the tests of `train` and its neighbours."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -7,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
+from mlx.utils import tree_flatten
 
 from mm15_mlx import trainer
+from mm15_mlx.config import ModelConfig
 from mm15_mlx.quantize import Quantisation, choose
 from mm15_mlx.shrink import write_packed
 from mm15_mlx.weights import load_model, new_folder
@@ -65,6 +69,22 @@ def run_settings(model: Path, data: Path, target: Path) -> dict[str, Any]:
         "train_parts": ["decoder", "connector"],
         "lr_schedule": {"name": "cosine_decay", "warmup": 2},
     }  # fmt: skip
+
+
+def same_gradients(found: Any, expected: Any) -> None:
+    """Of two trees, within 1e-5 of each tensor's largest number."""
+    for (name, a), (_, b) in zip(
+        tree_flatten(found), tree_flatten(expected), strict=True
+    ):
+        assert mx.abs(a - b).max() <= 1e-5 * max(mx.abs(b).max().item(), 1e-3), name
+
+
+def with_experts(config: ModelConfig, **weights: float) -> ModelConfig:
+    """With experts in every second layer; `weights` of the router's losses."""
+    text = dataclasses.replace(
+        config.text_config, num_experts=4, moe_intermediate_size=32, **weights
+    )
+    return dataclasses.replace(config, text_config=text)
 
 
 def stop_after(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:

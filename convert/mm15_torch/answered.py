@@ -42,12 +42,10 @@ def asked_about(trainer: Trainer, screen: Screen) -> list[Asked]:
     return trainer.draws.fitting(found, [screen], LIMIT)
 
 
-def scores(
-    guess: Tensor, logits: Tensor, target: Tensor, first: int, count: int
-) -> dict[str, float]:
+def scores(logits: Tensor, target: Tensor, first: int, count: int) -> dict[str, float]:
     """Of one answer of T tokens, logits (T, vocabulary): `nats` a token; of text
     whether it is `exact`; of a box `iou` ≥ 0.5 and `centre` in the true one."""
-    nats = F.cross_entropy(logits, target).item()
+    guess, nats = logits.argmax(-1), F.cross_entropy(logits, target).item()
     located = (target >= first) & (target < first + count)
     if not located.any():
         return {"nats": nats, "exact": float(torch.equal(guess, target))}
@@ -80,7 +78,7 @@ def measure(trainer: Trainer) -> dict[str, dict[str, float]]:
         )
         for question, (logits, target) in zip(asked, parts, strict=True):
             found[question.task].append(
-                scores(logits.argmax(-1), logits, target, trainer.first, trainer.count)
+                scores(logits, target, trainer.first, trainer.count)
             )
     trainer.model.train()
     return {

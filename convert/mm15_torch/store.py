@@ -4,15 +4,17 @@ Run: python -m mm15_mlx.convert.mm15_torch.store --screens DIR --out DIR
 """
 
 import argparse
+import json
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mm15_mlx.config import PRESETS, ModelConfig
-from mm15_mlx.convert.mm15_torch.samples import Row, Size, load_views, read_rows
+from mm15_mlx.convert.mm15_torch.samples import Row, Size, load_views
 from mm15_mlx.tiling import Tiling, plan
 
 
@@ -43,18 +45,30 @@ class Screens:
         self.folders, self.config = folders, config
         self.items: list[Screen] = []
         self.known: set[str] = set()
+        self.read: Counter[Path] = Counter()  # bytes of each folder's list
         self.refresh()
 
     def refresh(self) -> None:
+        """Takes in what was written since; lists only ever grow."""
         for folder in self.folders:
-            if not (folder / "screens.jsonl").exists():
-                continue
-            for row in read_rows(folder):
+            for row in self._new_rows(folder):
                 tiling = plan(row["width"], row["height"], self.config.tiling)
                 screen = Screen(row, tiling)
                 if screen.key not in self.known:
                     self.known.add(screen.key)
                     self.items.append(screen)
+
+    def _new_rows(self, folder: Path) -> Iterator[Row]:
+        path = folder / "screens.jsonl"
+        if not path.exists():
+            return
+        with path.open("rb") as lines:
+            lines.seek(self.read[folder])
+            for line in lines:
+                if not line.endswith(b"\n"):  # the last may still be being written
+                    return
+                self.read[folder] += len(line)
+                yield json.loads(line) | {"folder": str(folder)}
 
 
 def stored(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:

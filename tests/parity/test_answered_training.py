@@ -70,6 +70,6 @@ def test_what_is_always_right_scores_one_and_what_never_is_zero(
 )
 def test_a_box_is_scored_as_a_users(guess: list[int], iou: int, centre: int) -> None:
     first, target = 10, torch.tensor([110, 110, 210, 210])
-    said = torch.tensor(guess) + first
-    found = scores(said, torch.zeros(4, 2000), target, first, 1001)
+    logits = torch.nn.functional.one_hot(torch.tensor(guess) + first, 2000).float()
+    found = scores(logits, target, first, 1001)
     assert (found["iou"], found["centre"]) == (iou, centre)

@@ -83,7 +83,7 @@ def llama(folder: Path) -> tuple[torch.nn.Module, MM15]:
     return theirs, model
 
 
-def ours(model: MM15, config: TrainConfig) -> tuple[list[float], Trainer]:
+def train_ours(model: MM15, config: TrainConfig) -> tuple[list[float], Batches]:
     told: list[float] = []
     samples = rows()
     batches = Batches(samples, draws_of(["all"] * len(samples), (), 0), 3, 0, STEPS)
@@ -92,7 +92,8 @@ def ours(model: MM15, config: TrainConfig) -> tuple[list[float], Trainer]:
         batches, [], lambda _: None, lambda row: told.append(row["loss"]),
     )  # fmt: skip
     optimizer_like(trainer.optimizer, model, None)
-    return told, trainer
+    trainer.run(Progress(0, 0, 0, "", {}), Stop())
+    return told, batches
 
 
 def theirs_step(model: torch.nn.Module, samples: list[Sample]) -> torch.Tensor:
@@ -138,19 +139,25 @@ def settings(kind: str) -> TrainConfig:
     )  # fmt: skip
 
 
+def same_losses(
+    compare: Compare, what: str, model: MM15, theirs: torch.nn.Module,
+    config: TrainConfig,
+) -> None:  # fmt: skip
+    told, batches = train_ours(model, config)
+    theirs.train()
+    expected = train_theirs(theirs, batches, config)
+    assert expected[-1] < expected[0] - 0.3
+    compare(what, mx.array(told), torch.tensor(expected), 1e-4)
+
+
 @torch.enable_grad()
 def test_full_fine_tuning(compare: Compare, tmp_path: Path) -> None:
     theirs, model = llama(tmp_path)
     theirs.requires_grad_(True)
     config = settings("full")
     make_trainable(model, config.tuning)
-    told, trainer = ours(model, config)
-    trainer.run(Progress(0, 0, 0, "", {}), Stop())
-    theirs.train()
-    expected = train_theirs(theirs, trainer.batches, config)
-    assert expected[-1] < expected[0] - 0.3
-    compare("training in full: 20 losses of LlamaForCausalLM", mx.array(told),
-            torch.tensor(expected), 1e-4)  # fmt: skip
+    same_losses(compare, "training in full: 20 losses of LlamaForCausalLM", model,
+                theirs, config)  # fmt: skip
 
 
 @torch.enable_grad()
@@ -169,10 +176,5 @@ def test_lora(compare: Compare, tmp_path: Path) -> None:
         with torch.no_grad():
             a = torch.from_numpy(np.array(layer.lora_a))
             reference.lora_A["default"].weight.copy_(a.T)
-    told, trainer = ours(model, config)
-    trainer.run(Progress(0, 0, 0, "", {}), Stop())
-    theirs.train()
-    expected = train_theirs(theirs, trainer.batches, config)
-    assert expected[-1] < expected[0] - 0.3
-    compare("training with LoRA: 20 losses of PEFT on Llama", mx.array(told),
-            torch.tensor(expected), 1e-4)  # fmt: skip
+    same_losses(compare, "training with LoRA: 20 losses of PEFT on Llama", model,
+                theirs, config)  # fmt: skip
