@@ -166,14 +166,19 @@ def predictions(rows: Sequence[Row], ocr: Ocr) -> Iterator[Prediction]:
         yield Prediction(row, result, score(row, result), seconds)
 
 
+def check(path: Path, rows: Sequence[Row]) -> None:
+    """UserError where the file holds nothing that OCR can answer."""
+    if not any(row["task"] in TASKS for row in rows):
+        raise UserError(f"{path} has no task of {' or '.join(TASKS)}")
+
+
 def main(arguments: Sequence[str] | None = None, ocr: Ocr | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", type=Path)
     args = parser.parse_args(arguments)
     try:
         rows = read_tasks(args.tasks)
-        if not any(row["task"] in TASKS for row in rows):
-            raise UserError(f"{args.tasks} has no task of {' or '.join(TASKS)}")
+        check(args.tasks, rows)
         done = list(predictions(rows, ocr or rapid_ocr()))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

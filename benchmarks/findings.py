@@ -37,6 +37,17 @@ PAPER = {"text-rich": 37.2, "refer-ground": 22.5, "general": 11.3}  # MM1.5 §3.
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What MM1.5 reports: in `column` the variant is better (1) or worse (-1) than the
+    variant number `than`."""
+
+    column: str
+    sign: int
+    than: int = 0
+    figures: str = ""  # the paper's: the other's, then this one's
+
+
+@dataclass(frozen=True)
 class Variant:
     """tiling: what it changes of the model's; asked: of the trained model's tiling,
     where it is asked. long: steps of continual pre-training before."""
@@ -47,6 +58,7 @@ class Variant:
     refer_ground: float = 2  # weight beside general data: the paper's
     long: int = 0
     more: int = 0  # steps of fine-tuning beyond the others'
+    findings: tuple[Finding, ...] = ()
 
     def shares(self) -> list[str]:
         shares = PAPER | {"refer-ground": PAPER["refer-ground"] * self.refer_ground / 2}
@@ -55,18 +67,27 @@ class Variant:
 
 LONG = 60
 FOUR = {"n_min": 4, "n_max": 4}
+OCR, GROUND = "ocr exact", "ground IoU"  # here what text-rich and grounding are there
 VARIANTS = [
     Variant("base: dynamic 1 to 4 tiles, overview after, index, weight 2"),
-    Variant("continual pre-training on transcriptions before", long=LONG),
+    Variant("continual pre-training on transcriptions before", long=LONG,
+            findings=(Finding(OCR, 1, 0, "58.8 → 60.3, all tasks"),
+                      Finding(OCR, 1, 2))),
     Variant("as many steps more of fine-tuning instead", more=LONG),
-    Variant("static splitting, 2 × 2", {"policy": "static"}),
-    Variant("no splitting", {"policy": "none"}),
-    Variant("overview before", {"overview": "before"}),
-    Variant("no indicators", {"indicator": "none"}),
-    Variant("refer & ground weight 0", refer_ground=0),
-    Variant("refer & ground weight 1", refer_ground=1),
+    Variant("static splitting, 2 × 2", {"policy": "static"},
+            findings=(Finding(OCR, -1),)),
+    Variant("no splitting", {"policy": "none"}, findings=(Finding(OCR, -1),)),
+    Variant("overview before", {"overview": "before"},
+            findings=(Finding(OCR, -1, figures="59.2 → 58.6"),)),
+    Variant("no indicators", {"indicator": "none"},
+            findings=(Finding(GROUND, -1, figures="74.8 → 74.0"),)),
+    Variant("refer & ground weight 0", refer_ground=0,
+            findings=(Finding(GROUND, -1),)),
+    Variant("refer & ground weight 1", refer_ground=1,
+            findings=(Finding(GROUND, -1),)),
     Variant("dynamic, 4 tiles", FOUR),
-    Variant("dynamic, 4 tiles, asked with n_min 1", FOUR, {"n_min": 1}),
+    Variant("dynamic, 4 tiles, asked with n_min 1", FOUR, {"n_min": 1},
+            findings=(Finding(GROUND, -1, 9, "74.0 → 24.5"),)),
 ]  # fmt: skip
 COLUMNS = {  # name → tasks and score
     "ocr exact": (("ocr",), "exact"),
@@ -187,8 +208,9 @@ def follow(rows: Iterable[Result]) -> None:
 
 def slug_of(variant: Variant, seed: int) -> str:
     """Of what it is trained on: how it is asked is no other training."""
-    trained = replace(variant, asked={}, name="")
-    first = next(v for v in VARIANTS if replace(v, asked={}, name="") == trained)
+    bare: dict[str, Any] = {"asked": {}, "name": "", "findings": ()}
+    trained = replace(variant, **bare)
+    first = next(v for v in VARIANTS if replace(v, **bare) == trained)
     return f"{VARIANTS.index(first)}-{seed}"
 
 
@@ -249,6 +271,46 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
+def verdict(differences: list[float], sign: int) -> str:
+    """Whether seeds agree with the paper's direction: every one of two or more."""
+    along = sum(sign * d > 0 for d in differences)
+    against = sum(sign * d < 0 for d in differences)
+    if len(differences) < 2:
+        return "one seed"
+    if along == len(differences):
+        return "yes"
+    return "no" if against == len(differences) else "unclear"
+
+
+def directions(results: list[Result]) -> str:
+    """Markdown: each finding's difference, seed by seed, and whether it reproduces."""
+    found = {(r["variant"], r["seed"]): r for r in results}
+    titles = ["variant", "against", "score", "MM1.5", "points", "seeds", "reproduces"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for variant in VARIANTS:
+        for finding in variant.findings:
+            other = VARIANTS[finding.than]
+            seeds = [s for v, s in found if v == variant.name]
+            pairs = [
+                (found[variant.name, s], found[other.name, s])
+                for s in sorted(seeds)
+                if (other.name, s) in found
+            ]
+            if not pairs:
+                continue
+            column = finding.column
+            differences = [value(a, column) - value(b, column) for a, b in pairs]
+            paper = "better" if finding.sign > 0 else "worse"
+            cells = (
+                variant.name, other.name.partition(":")[0], column,
+                f"{paper} ({finding.figures})" if finding.figures else paper,
+                shown(differences, column), str(len(pairs)),
+                verdict(differences, finding.sign),
+            )  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--screens", type=Path, nargs="+", required=True)
@@ -276,7 +338,7 @@ def main() -> None:
             results.append(result)
             with kept.open("a") as log:
                 log.write(json.dumps(result) + "\n")
-    print(table(results))
+    print(f"{table(results)}\n\n{directions(results)}")
 
 
 def read_results(path: Path) -> list[Result]:

@@ -26,7 +26,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from side_by_side import HIDE, ROOT, environment
+from peers import HIDE
+from side_by_side import ROOT, environment
 
 QUESTION = "Which rows can be switched?"
 ANSWER = "Wi-Fi, Bluetooth and Airplane Mode, each of them by its switch on the right."

@@ -26,7 +26,9 @@ def screens(
     flows: Annotated[int, typer.Option(min=0, help="Flows of four screens.")] = 0,
     seed: Annotated[int, typer.Option()] = 0,
     start: Annotated[int, typer.Option(min=0, help="Number of the first.")] = 0,
-    kits: Annotated[str | None, typer.Option(help="Some only: a,b,c.")] = None,
+    kits: Annotated[
+        str | None, typer.Option(help="train, validation, test, or some: a,b,c.")
+    ] = None,
     layouts: Annotated[str | None, typer.Option(help="Some only: a,b,c.")] = None,
     exclude_layouts: Annotated[str, typer.Option(help="All but: a,b,c.")] = "",
     viewports: Annotated[
@@ -35,6 +37,9 @@ def screens(
     scale: Annotated[
         int | None, typer.Option(min=1, max=3, help="Pixels per CSS pixel.")
     ] = None,
+    words: Annotated[
+        str, typer.Option(help="usual, or kept: those that are for tests.")
+    ] = "usual",
     format: Annotated[str, typer.Option(help="jpeg or png.")] = "jpeg",
     node_modules: Annotated[
         Path, typer.Option(help="Where the UI kits are installed.")
@@ -74,6 +79,7 @@ def screens(
             viewports=_names(viewports) or build.VIEWPORTS,
             scale=scale,
             picture=format,
+            words=words,
         )
         if n:
             build.render_screens(out, n, seed, options, start, node_modules)

@@ -34,7 +34,7 @@ def benchmark_file(monkeypatch: pytest.MonkeyPatch) -> Loader:
 
 
 @pytest.mark.parametrize(
-    "name", ["kits", "crops", "layouts-ten-kits", "validation", "wide"]
+    "name", ["kits", "crops", "layouts-ten-kits", "new-words", "validation", "wide"]
 )
 def test_the_tasks_of_a_held_out_screen_are_what_its_annotation_gives(
     name: str,

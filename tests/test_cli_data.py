@@ -44,6 +44,7 @@ def test_data_screens(cli: Cli, rendered: list[tuple], tmp_path: Path) -> None:
     [
         ([], "Missing option '--out'."),
         (["--out", "s", "--kits", "nokit"], "unknown kit 'nokit': one of "),
+        (["--out", "s", "--words", "new"], "unknown words 'new': usual or kept"),
         (["--out", "s", "--exclude-layouts", "no"], "unknown layout 'no' to exclude"),
         (
             ["--out", "s", "--format", "gif"],

@@ -44,6 +44,43 @@ def test_findings_are_means_over_seeds_with_their_spread(
     )
 
 
+def scored(findings: ModuleType, number: int, seed: int, share: float) -> dict:
+    tasks = {t for names, _ in findings.COLUMNS.values() for t in names}
+    scores = dict.fromkeys(("exact", "iou", "centre", "nats"), share)
+    return {
+        "variant": findings.VARIANTS[number].name, "seed": seed,
+        "tasks": dict.fromkeys(tasks, scores),
+    }  # fmt: skip
+
+
+def test_a_direction_is_read_seed_by_seed(findings: ModuleType) -> None:
+    """Base and the variants 3 (worse every time), 5 (better) and 6 (now this, now
+    that); 1 is against 2, of which seed 1 is missing."""
+    shares = {0: (0.5, 0.7), 3: (0.4, 0.5), 5: (0.6, 0.8), 6: (0.6, 0.6), 1: (0.4, 0.4)}
+    results = [
+        scored(findings, n, seed, share)
+        for n, both in shares.items()
+        for seed, share in enumerate(both)
+    ]
+    results.append(scored(findings, 2, 0, 0.3))
+    rows = findings.directions(results).splitlines()[2:]
+    assert [row.rpartition(" | ")[2] for row in rows] == [
+        "no |", "one seed |", "yes |", "no |", "unclear |",
+    ]  # fmt: skip
+    static = "| static splitting, 2 × 2 | base | ocr exact | worse | -15.0 ± 7.1 | 2 |"
+    assert rows[2].startswith(static)
+    assert "| base | ocr exact | better (58.8 → 60.3, all tasks) | -20.0" in rows[0]
+    more = "| as many steps more of fine-tuning instead | ocr exact | better | 10.0 | 1"
+    assert more in rows[1]
+
+
+def test_every_finding_names_a_score_and_another_variant(findings: ModuleType) -> None:
+    checked = [(n, f) for n, v in enumerate(findings.VARIANTS) for f in v.findings]
+    assert len(checked) == 9
+    for number, finding in checked:
+        assert finding.column in findings.COLUMNS and finding.than != number
+
+
 def test_parts_are_cut_from_screens_with_what_is_in_them(
     findings: ModuleType,
 ) -> None:

@@ -149,10 +149,55 @@ def test_a_small_slip_agrees_but_is_not_exact(folder: Path) -> None:
             assert reading.agrees and not reading.exact
 
 
+def test_several_folders_are_one_sample(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.new("RGB", (200, 100), (90, 90, 90)).save(other / "90.png")
+    text = {"text": "Screen 91", "box": [10, 10, 90, 24]}
+    row = {"image": "90.png", "kit": "ionic", "texts": [text]}
+    (other / "screens.jsonl").write_text(json.dumps(row) + "\n")
+    flags = ["--screens", str(folder), str(other), "--n", "100", "--json"]
+    assert check.main(flags, FakeReader()) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {kit: part["n"] for kit, part in found["kits"].items()} == {
+        "ionic": 1, "vant": 20, "weui": 60,
+    }  # fmt: skip
+    (bad,) = found["disagreements"]
+    assert bad["image"] == str(other / "90.png") and bad["read"] == " SCREEN 90"
+
+
+def test_a_sheet_shows_boxes_to_look_at(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "boxes.png"
+    flags = "--n", "9", "--sheet", str(target)
+    assert run(folder, *flags, reader=FakeReader(range(40))) == 1
+    with Image.open(target) as sheet:
+        colors = {color for _, color in sheet.convert("RGB").getcolors(1 << 20)}
+        assert sheet.width == check.ACROSS * (check.CELL[0] + check.GAP) + check.GAP
+        assert sheet.height > 2 * check.CELL[1]
+    assert (0xD1, 0x24, 0x2F) in colors  # the outline, and what disagrees
+
+
+def test_the_outline_is_where_the_box_is() -> None:
+    picture = Image.new("RGB", (400, 400), "white")
+    picture.paste((0, 0, 255), (100, 200, 200, 220))
+    cell = check.surroundings(picture, (100, 200, 200, 220))
+    assert cell.size == check.CELL
+    red, blue = (0xD1, 0x24, 0x2F), (0, 0, 255)
+    middle = [cell.getpixel((x, check.CELL[1] // 2)) for x in range(check.CELL[0])]
+    at = [x for x, color in enumerate(middle) if color == red]
+    assert len(at) == 2 and sum(at) == pytest.approx(check.CELL[0], abs=2)
+    assert at[1] - at[0] == pytest.approx(240, abs=2)
+    assert all(color == blue for color in middle[at[0] + 4 : at[1] - 3])
+    assert blue not in middle[: at[0] - 3] + middle[at[1] + 4 :]
+
+
 def test_mistakes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for place, flags, message in (
         (folder / "no", (), f"error: the folder {folder}/no does not exist\n"),
         (folder, ("--n", "0"), "error: --n must be at least 1\n"),
+        (folder, ("--sheet", "x.gif"), "error: --sheet x.gif must end in .png, "),
         (folder / "images", (), f"error: {folder}/images has no screens.jsonl: "),
     ):
         assert run(place, *flags) == 2

@@ -71,8 +71,8 @@ def test_a_long_caption_is_cut() -> None:
     from PIL import ImageFont
 
     font = ImageFont.load_default(size=12)
-    assert sheet._fitting("kit/layout", 300, font) == "kit/layout"
-    cut = sheet._fitting("framework7-ios/search-results", 60, font)
+    assert sheet.fitting("kit/layout", 300, font) == "kit/layout"
+    cut = sheet.fitting("framework7-ios/search-results", 60, font)
     assert cut.endswith("…") and font.getlength(cut) <= 60
 
 

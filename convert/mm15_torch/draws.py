@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mm15_mlx.config import ModelConfig
+from mm15_mlx.config import ModelConfig, UserError
 from mm15_mlx.convert.mm15_torch.augment import move
 from mm15_mlx.convert.mm15_torch.looking import Place
 from mm15_mlx.convert.mm15_torch.pages import KIT
@@ -23,17 +23,45 @@ from mm15_mlx.convert.mm15_torch.several import SeveralScreens
 from mm15_mlx.convert.mm15_torch.store import Screen, Screens
 from mm15_mlx.screens.crops import crop, part_of, part_size
 from mm15_mlx.screens.questions import (
+    CATEGORIES,
     Question,
     list_widgets,
     read_screen,
     short_questions,
 )
+from mm15_mlx.screens.written import TEXT_ONLY, text_only
 from mm15_mlx.tiling import cut, plan
 
 Pool = tuple[bool, tuple[int, int]]  # whether drawn (pages.py), and the grid
 READ_DRAWN = 0.6  # of the screens that are only read, the share of drawn pages
 LONGEST = 1200  # tokens of a transcription
+LISTED = 160  # tokens of a question with a list in it
 LONG = {"read": read_screen, "widgets": list_widgets}
+
+
+def mixture(pairs: list[str]) -> dict[str, float]:
+    """Shares by category, from CATEGORY=SHARE; UserError for what is neither."""
+    known, shares = (*CATEGORIES, TEXT_ONLY), {}
+    for pair in pairs:
+        category, _, share = pair.partition("=")
+        if category not in known:
+            raise UserError(
+                f"--shares {pair}: no category {category!r}; one of {', '.join(known)}"
+            )
+        try:
+            shares[category] = float(share)
+        except ValueError:
+            shares[category] = -1.0
+        if not 0 <= shares[category] < float("inf"):
+            raise UserError(
+                f"--shares {pair}: {share!r} is no share; give a number from 0, such "
+                f"as {category}=10"
+            )
+    if not sum(shares.values()):
+        raise UserError(
+            f"--shares {' '.join(pairs)}: every share is 0; give one of them more"
+        )
+    return shares
 
 
 class Draws:
@@ -43,8 +71,8 @@ class Draws:
         self, args: argparse.Namespace, config: ModelConfig, samples: SampleEncoder
     ) -> None:
         self.args, self.config, self.samples = args, config, samples
-        pairs = (pair.partition("=") for pair in args.shares)
-        self.shares = {category: float(share) for category, _, share in pairs}
+        self.shares = mixture(args.shares)
+        self.text_only = self.shares.get(TEXT_ONLY, 0.0) / sum(self.shares.values())
         self.screens = Screens(args.screens, config)
         self.sort()
 
@@ -58,8 +86,9 @@ class Draws:
         self.several = SeveralScreens(self.screens.items, self.config)
         self.ready: dict[Pool, list[Screen]] = defaultdict(list)
         for screen in self.screens.items:
-            drawn = screen.row.get("kit") == KIT
-            self.ready[drawn, screen.tiling.grid].append(screen)
+            if len(screen.row["texts"]) >= self.args.lines:
+                drawn = screen.row.get("kit") == KIT
+                self.ready[drawn, screen.tiling.grid].append(screen)
 
     def moved(self, screen: Screen, rng: Random) -> Screen:
         """Some screens elsewhere and at another scale on their picture."""
@@ -111,6 +140,13 @@ class Draws:
         chance of drawn pages."""
         kind = rng.random() < drawn
         enough = [p for p, found in self.ready.items() if len(found) >= self.args.batch]
+        if not enough:
+            raise UserError(
+                f"--batch {self.args.batch}: {len(self.screens.items)} screens in "
+                f"{', '.join(map(str, self.args.screens))}, but not so many of one "
+                f"grid with --lines {self.args.lines} lines of text; make more screens "
+                "or lower one of the two"
+            )
         pools = [p for p in enough if p[0] == kind] or enough
         weights = [len(self.ready[p]) ** 0.5 for p in pools]
         return self.ready[rng.choices(pools, weights)[0]]
@@ -149,3 +185,13 @@ class Draws:
                 break
         asked, there = map(list, zip(*found, strict=True))
         return screens, collate(self.prefix(screens), [asked]), there
+
+    def written(self, rng: Random) -> Batch:
+        """Questions without a picture, as many as a batch has about pictures."""
+        asked: list[Asked] = []
+        items = self.screens.items
+        screens = [s for s in items if s.row.get("kit") != KIT] or items
+        while not asked:
+            for s in rng.choices(screens, k=self.args.batch * self.args.questions):
+                asked += self.fitting([text_only(s.row, rng)], [], LISTED)
+        return collate(self.prefix([]), [asked])

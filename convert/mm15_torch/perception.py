@@ -358,7 +358,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=48)
     parser.add_argument("--side", type=int, default=144, help="pixels of a crop")
     parser.add_argument("--tiles", type=int, default=8)
-    run(Trainer(parser.parse_args()))
+    run(lambda: Trainer(parser.parse_args()))
 
 
 if __name__ == "__main__":

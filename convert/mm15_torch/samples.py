@@ -87,7 +87,8 @@ class SampleEncoder:
     def question_ids(
         self, prompt: str, sizes: list[Size], tilings: list[Tiling]
     ) -> tuple[list[int], list[int]]:
-        """Prefix (up to the last picture's end) and the rest of the user's turn."""
+        """Prefix (up to the last picture's end, or the first token where there is
+        none) and the rest of the user's turn."""
         parts = split_regions(prompt, sizes, self.config.coordinates.range)
         turn = Turn("user", [*(ImageSlot(k) for k in range(len(sizes))), *parts])
         prefix: list[int] = []
@@ -97,7 +98,8 @@ class SampleEncoder:
             ids = self.encoder.piece_ids(piece, tilings)
             (rest if seen == len(sizes) else prefix).extend(ids)
             seen += isinstance(piece, ImageSlot)
-        return prefix, rest
+        # What questions share is never empty (packed.py): the template's first token.
+        return (prefix, rest) if sizes else (rest[:1], rest[1:])
 
     def ask(
         self,

@@ -53,7 +53,7 @@ from mm15_mlx.convert.mm15_torch.samples import (
     SampleEncoder,
 )
 from mm15_mlx.convert.mm15_torch.stages import StageParser, run
-from mm15_mlx.convert.mm15_torch.store import Screen, stored_views
+from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored_views
 from mm15_mlx.convert.mm15_torch.targets import Targets, screen_targets
 from mm15_mlx.convert.mm15_torch.words import Words, handed, named, words_of
 from mm15_mlx.prompt import PromptEncoder
@@ -279,14 +279,22 @@ class Trainer:
             )
         return {**out, "several_pointing": pointing, "several_looking": looking}
 
+    def run_written(self, batch: Batch) -> dict[str, Tensor]:
+        """Logits and targets of answers to questions without a picture."""
+        with torch.autocast("cpu", torch.bfloat16):
+            prefix = self.model.embed_inputs(batch.prefix[None], None, self.image_id)
+            return self.answers(prefix, batch)[0]
+
     def train_step(self) -> dict[str, float]:
         rng = Random((self.args.seed + 1) * 1_000_003 + self.step)
         torch.manual_seed(rng.getrandbits(62))  # empty patches are picked by torch
-        kind = rng.random()
+        kind, name = rng.random(), ""
         if kind < self.args.read:
             out = self.read(*self.draws.pictures(rng), rng)
         elif kind < self.args.read + self.args.several:
-            out = self.run_together(*self.draws.together(rng), rng)
+            out, name = self.run_together(*self.draws.together(rng), rng), "several_"
+        elif self.draws.text_only and rng.random() < self.draws.text_only:
+            out, name = self.run_written(self.draws.written(rng)), "written_"
         else:
             out = self.run(*self.draws.batch(rng), rng)
         aids = {k: v for k, v in out.items() if k not in ("logits", "target")}
@@ -295,7 +303,6 @@ class Trainer:
         if "logits" in out:
             loss, right = self.answered(out["logits"], out["target"])
             total = total + loss
-            name = "several_" if "several_looking" in out else ""
             stats |= {name + k: v for k, v in {"loss": loss.item(), **right}.items()}
         factor = schedule(self.step, self.args.steps, self.args.warmup)
         update(total, self.opts, self.args.lr * factor)
@@ -313,6 +320,10 @@ class Trainer:
         same = (guess[~located] == target[~located]).float()
         means = {"text": same, "near": near, "near_y": near[1::2]}
         return loss, {k: v.mean().item() for k, v in means.items()}
+
+    @property
+    def screens(self) -> Screens:
+        return self.draws.screens
 
     def refresh(self) -> None:
         self.draws.refresh()
@@ -351,6 +362,9 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         default=[f"{k}={v}" for k, v in SHARES.items()], help="the mixture's",
     )  # fmt: skip
     parser.add_argument(
+        "--lines", type=int, default=0, help="screens with less text are left out"
+    )
+    parser.add_argument(
         "--long-share", type=float, default=0.12, help="of batches with one long answer"
     )
     parser.add_argument("--long", nargs="+", choices=tuple(LONG), default=list(LONG))
@@ -379,7 +393,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    run(Trainer(arguments()))
+    run(lambda: Trainer(arguments()))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,19 @@ later on the line wins.
 import argparse
 import json
 import shlex
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from mm15_mlx.config import UserError
 from mm15_mlx.convert.mm15_torch.optimizing import save
+from mm15_mlx.convert.mm15_torch.store import Screen, Screens
+from mm15_mlx.screens.layouts import HELD_OUT
+from mm15_mlx.screens.splits import held_out
 
 REPORT = 20  # steps
 LATEST = 0.03  # weight of a step in the running means
@@ -46,6 +51,7 @@ class Stage(Protocol):
 
     args: argparse.Namespace
     step: int
+    screens: Screens
 
     def train_step(self) -> dict[str, float]:
         """One step; its figures, NaN for what it has none of."""
@@ -57,9 +63,22 @@ class Stage(Protocol):
         """What a checkpoint holds beside the step."""
 
 
+def check(screens: Iterable[Screen]) -> None:
+    """UserError where one of them is kept for validation or test."""
+    for screen in screens:
+        why = held_out(screen.row)
+        if why:
+            raise UserError(
+                f"{screen.row['folder']}, screen {screen.row['id']}: {why}, and scores "
+                "on it would mean nothing; leave it out, or train on screens made with "
+                "--kits train --exclude-layouts " + ",".join(HELD_OUT)
+            )
+
+
 def train(stage: Stage) -> Iterator[dict[str, float]]:
     """Running means of the figures, now and then; checkpoints at `args.out`."""
-    args = stage.args
+    args, checked = stage.args, len(stage.screens.items)
+    check(stage.screens.items)
     mean: dict[str, float] = {}
     started, since = time.time(), stage.step
     while stage.step < args.steps:
@@ -73,12 +92,23 @@ def train(stage: Stage) -> Iterator[dict[str, float]]:
             shown = {k: round(v, 4) for k, v in mean.items()}
             yield {"step": stage.step, **shown, "seconds_per_step": round(pace, 3)}
         if stage.step % args.save_every == 0 or stage.step == args.steps:
-            stage.refresh()
             save(args.out, {**stage.state(), "step": stage.step})
+            stage.refresh()
+            check(stage.screens.items[checked:])
+            checked = len(stage.screens.items)
 
 
-def run(stage: Stage) -> None:
-    """The training, its rows on stdout and in a log beside the checkpoint."""
+def run(make: Callable[[], Stage]) -> None:
+    """The training that `make` gives; its rows on stdout and in a log beside the
+    checkpoint. A mistake ends with one line and status 2."""
+    try:
+        follow(make())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def follow(stage: Stage) -> None:
     torch.set_num_threads(stage.args.threads)
     with stage.args.out.with_suffix(".jsonl").open("a") as log:
         for row in train(stage):

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 from .build import KITS, VIEWPORTS, Options, render_screens
+from .content import WORDS
 from .layouts import LAYOUTS
 from .series import render_series
 from .sheet import FIRST, sheet_target, write_sheet
+from .splits import SPLITS
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -33,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start", type=int, default=0, help="number of the first screen"
     )
-    parser.add_argument("--kits", type=names, default=tuple(KITS), help=", ".join(KITS))
+    parser.add_argument("--kits", type=names, default=tuple(KITS),
+                        help=f"{', '.join(SPLITS)}, or {', '.join(KITS)}")  # fmt: skip
     parser.add_argument("--layouts", type=names, help=", ".join(LAYOUTS))
     parser.add_argument("--exclude-layouts", type=names, default=())
     parser.add_argument("--viewports", type=names, default=VIEWPORTS,
@@ -42,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scale", type=int, choices=(1, 2, 3), help="pixels per CSS pixel"
     )
     parser.add_argument("--format", choices=("jpeg", "png"), default="jpeg")
+    parser.add_argument("--words", choices=WORDS, default=WORDS[0],
+                        help="kept: those for test")  # fmt: skip
     parser.add_argument("--node-modules", help="where the kits are installed")
     parser.add_argument("--sheet", type=Path, help="draw the first screens there")
     parser.add_argument(
@@ -58,7 +63,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"unknown layout {unknown[0]!r}: one of {', '.join(LAYOUTS)}")
     layouts = tuple(name for name in layouts if name not in args.exclude_layouts)
     target = args.sheet and sheet_target(args.sheet, args.force)
-    options = Options(args.kits, layouts, args.viewports, args.scale, args.format)
+    options = Options(
+        args.kits, layouts, args.viewports, args.scale, args.format, args.words
+    )
     count = args.n
     if count is None:
         count = 0 if args.pairs or args.flows else 500

@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from .capture import HERE, Camera
-from .content import Content
+from .content import USUAL, WORDS, Content
 from .kit_adminlte import AdminLTE
 from .kit_antd import AntdMobile
 from .kit_beer import Beer
@@ -30,6 +30,7 @@ from .kits import Kit
 from .layouts import LAYOUTS
 from .look import Look
 from .progress import shown
+from .splits import expand as expand_kits
 from .viewports import SCALES, VIEWPORTS, expand, form_of, parse, pick
 from .wide import choose
 
@@ -64,15 +65,21 @@ OTHER_FONTS = (
 
 @dataclass(frozen=True)
 class Options:
-    """What may be drawn. The lists are part of what decides screen k."""
+    """What may be drawn. The lists are part of what decides screen k.
+
+    kits: names, or train, validation and test for those of a split (splits.py). words:
+    usual, or kept for test (labels_kept.py); words of the layouts themselves stay.
+    """
 
     kits: tuple[str, ...] = tuple(KITS)
     layouts: tuple[str, ...] = tuple(LAYOUTS)
     viewports: tuple[str, ...] = VIEWPORTS
     scale: int | None = None  # None: by the form of the screen
     picture: str = "jpeg"
+    words: str = USUAL
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "kits", expand_kits(self.kits, KITS))
         for name, known in (("kits", KITS), ("layouts", LAYOUTS)):
             for value in getattr(self, name):
                 if value not in known:
@@ -89,6 +96,8 @@ class Options:
             )
         if self.picture not in ("jpeg", "png"):
             raise ValueError(f"unknown picture format {self.picture!r}: jpeg or png")
+        if self.words not in WORDS:
+            raise ValueError(f"unknown words {self.words!r}: {' or '.join(WORDS)}")
 
     def kits_for(self, form: str) -> list[str]:
         """Those of the kits that are made for phone, tablet or desktop."""
@@ -137,7 +146,7 @@ def plan_screen(
     layout = rng.choice(options.layouts)
     width, height = parse(viewport)
     scale = options.scale or rng.choice(SCALES[form])
-    content = Content(rng)
+    content = Content(rng, options.words)
     font = kit_class.fonts[0] if rng.random() < 0.85 else rng.choice(OTHER_FONTS)
     look = Look(
         dark=rng.random() < 0.35,
@@ -288,4 +297,5 @@ def shoot(
     size = plan.width, plan.height, plan.scale
     image, found = camera.shoot(plan.kit, plan.html, plan.shell, *size, options.picture)
     ending = "jpg" if options.picture == "jpeg" else "png"
-    return image, {**make_row(plan, found, f"images/{name}.{ending}"), "id": name}
+    row = make_row(plan, found, f"images/{name}.{ending}") | {"id": name}
+    return image, row if options.words == USUAL else row | {"words": options.words}

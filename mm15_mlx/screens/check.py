@@ -1,7 +1,8 @@
-"""python -m mm15_mlx.screens.check --screens DIR --n 40
+"""python -m mm15_mlx.screens.check --screens DIR … --n 40 --sheet boxes.png
 
 Does the annotated text stand where its box says? Text boxes are cropped and read by
-RapidOCR (recognition only), which knows nothing of how the screens were made.
+RapidOCR (recognition only), which knows nothing of how the screens were made. The sheet
+shows the first of them with their boxes, to look at.
 """
 
 import argparse
@@ -15,18 +16,29 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from mm15_mlx.blas import usable_cores
 from mm15_mlx.config import UserError
 from mm15_mlx.evaluate import edit_similarity
-from mm15_mlx.screens.sheet import Row, open_picture, read_rows
+from mm15_mlx.screens.sheet import (
+    BACK,
+    GAP,
+    INK,
+    Row,
+    fitting,
+    open_picture,
+    read_rows,
+    sheet_target,
+)
 
 Reader = Callable[[Image.Image], str]
 
 AGREES = 0.8  # edit similarity
 ENOUGH = 0.97  # of the texts must agree
 WORST = 10  # disagreements that are listed
+SHOWN, ACROSS, CELL = 60, 6, (300, 96)  # texts on a sheet, a line's, pixels of one
+RED = "#d1242f"
 HEIGHT = 64  # pixels; smaller crops are enlarged to it, the recogniser works at 48
 
 # One drawing, several code points: a reader that returns the other one is not wrong.
@@ -161,6 +173,57 @@ def compare(folder: Path, samples: Sequence[Sample], reader: Reader) -> list[Rea
     return readings
 
 
+def gather(folders: Sequence[Path]) -> tuple[Path, list[Row]]:
+    """The rows of all folders, and what their pictures' names are relative to."""
+    if len(folders) == 1:
+        return folders[0], read_rows(folders[0])
+    return Path(), [
+        {**row, "image": str(folder / row["image"])}
+        for folder in folders
+        for row in read_rows(folder)
+    ]
+
+
+def surroundings(picture: Image.Image, box: Sequence[float]) -> Image.Image:
+    """A box, outlined, and what is around it, as large as a cell of the sheet."""
+    x1, y1, x2, y2 = box
+    factor = min((CELL[0] - 60) / (x2 - x1), (CELL[1] - 40) / (y2 - y1), 3)
+    left = (x1 + x2) / 2 - CELL[0] / 2 / factor
+    top = (y1 + y2) / 2 - CELL[1] / 2 / factor
+    part = (left, top, left + CELL[0] / factor, top + CELL[1] / factor)
+    cell = picture.transform(
+        CELL, Image.Transform.EXTENT, part, Image.Resampling.BICUBIC, fillcolor=BACK
+    )
+    pen = ImageDraw.Draw(cell)
+    near = [
+        (v - o) * factor
+        for v, o in zip(box, (left, top, left, top), strict=True)
+    ]  # fmt: skip
+    pen.rectangle(near, outline=RED)
+    return cell
+
+
+def draw_boxes(folder: Path, readings: Sequence[Reading]) -> Image.Image:
+    """The first readings, each with its box, what was annotated and what was read."""
+    shown, font = readings[:SHOWN], ImageFont.load_default(size=13)
+    down, under = -(-len(shown) // ACROSS), round(2.8 * font.size)
+    size = ACROSS * (CELL[0] + GAP) + GAP, down * (CELL[1] + under + GAP) + GAP
+    sheet = Image.new("RGB", size, BACK)
+    pen = ImageDraw.Draw(sheet)
+    for k, reading in enumerate(shown):
+        sample = reading.sample
+        x = GAP + k % ACROSS * (CELL[0] + GAP)
+        y = GAP + k // ACROSS * (CELL[1] + under + GAP)
+        picture = open_picture(folder, {"image": sample.image})
+        sheet.paste(surroundings(picture, sample.box), (x, y))
+        words = (f"{sample.kit}: {sample.text}", f"read: {reading.read}")
+        colors = (INK, INK if reading.agrees else RED)
+        for line, (text, color) in enumerate(zip(words, colors, strict=True)):
+            place = x, y + CELL[1] + 2 + line * round(1.3 * font.size)
+            pen.text(place, fitting(text, CELL[0], font), fill=color, font=font)
+    return sheet
+
+
 def shares(readings: Sequence[Reading]) -> dict[str, Any]:
     """How many agree."""
     n = len(readings)
@@ -200,17 +263,21 @@ def as_text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def run(
-    folder: Path, n: int, seed: int, json_output: bool, reader: Reader | None = None
-) -> int:
+def run(args: argparse.Namespace, reader: Reader | None = None) -> int:
     """Prints the report; 0, or 1 where too few texts agree."""
-    if n < 1:
+    if args.n < 1:
         raise UserError("--n must be at least 1")
-    samples = pick(read_rows(folder), n, seed)
+    target = args.sheet and sheet_target(args.sheet, args.force)
+    folder, rows = gather(args.screens)
+    samples = pick(rows, args.n, args.seed)
     if not samples:
-        raise UserError(f"{folder} has no text that OCR could read")
-    found = report(compare(folder, samples, reader or rapid_reader()))
-    if json_output:
+        names = ", ".join(map(str, args.screens))
+        raise UserError(f"{names} has no text that OCR could read")
+    readings = compare(folder, samples, reader or rapid_reader())
+    found = report(readings)
+    if target:
+        draw_boxes(folder, readings).save(target)
+    if args.json:
         print(json.dumps(found, ensure_ascii=False, indent=2))
     else:
         print(as_text(found))
@@ -219,13 +286,17 @@ def run(
 
 def main(arguments: Sequence[str] | None = None, reader: Reader | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mm15_mlx.screens.check", description=__doc__)
-    parser.add_argument("--screens", required=True, type=Path, help="the folder")
+    parser.add_argument(
+        "--screens", required=True, type=Path, nargs="+", help="the folders"
+    )
     parser.add_argument("--n", type=int, default=40, help="how many texts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--sheet", type=Path, help="draw the first texts there")
+    parser.add_argument("--force", action="store_true", help="overwrite the sheet")
     args = parser.parse_args(arguments)
     try:
-        return run(args.screens, args.n, args.seed, args.json, reader)
+        return run(args, reader)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

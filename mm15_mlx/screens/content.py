@@ -5,7 +5,7 @@ from functools import lru_cache
 from random import Random
 from typing import Any
 
-from . import labels
+from . import labels, labels_kept
 
 ACCENTS = (
     "#007aff", "#34c759", "#ff3b30", "#ff9500", "#5856d6", "#af52de", "#ff2d55",
@@ -14,8 +14,17 @@ ACCENTS = (
 )  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def _faker() -> Any:
+USUAL, KEPT = WORDS = ("usual", "kept")  # kept: for test screens only
+LOCALES = {USUAL: "en_US", KEPT: "en_IN"}  # names and places of other people
+INSTEAD = {  # by identity: options of layouts may hold what has no hash
+    id(getattr(labels, name)): words
+    for name, words in vars(labels_kept).items()
+    if name.isupper()
+}
+
+
+@lru_cache
+def _faker(locale: str) -> Any:
     """One Faker for the process: building it is slow, reseeding it is not."""
     try:
         from faker import Faker
@@ -23,25 +32,32 @@ def _faker() -> Any:
         raise RuntimeError(
             "mm15-mlx data screens needs faker: pip install 'mm15-mlx[screens]'"
         ) from error
-    return Faker("en_US")
+    return Faker(locale)
 
 
 class Content:
-    """What a screen says. Every draw comes from `rng`, so a seed is a screen."""
+    """What a screen says. Every draw comes from `rng`, so a seed is a screen.
 
-    def __init__(self, rng: Random) -> None:
-        self.rng = rng
-        self.fake = _faker()
+    words: usual or kept; then other lists stand for those of `labels`.
+    """
+
+    def __init__(self, rng: Random, words: str = USUAL) -> None:
+        self.rng, self.kept = rng, words == KEPT
+        self.fake = _faker(LOCALES[words])
         self.fake.seed_instance(rng.getrandbits(64))
-        self.app = rng.choice(labels.APPS)
+        self.app = self.pick(labels.APPS)
+
+    def words(self, options: Any) -> Any:
+        """`options`, or what stands for that list."""
+        return INSTEAD.get(id(options), options) if self.kept else options
 
     def pick(self, options: Any) -> Any:
         """One of `options`."""
-        return self.rng.choice(options)
+        return self.rng.choice(self.words(options))
 
     def some(self, options: Any, low: int, high: int) -> list:
         """Between `low` and `high` different entries, in random order."""
-        options = list(options)
+        options = list(self.words(options))
         count = min(len(options), self.rng.randint(low, high))
         return self.rng.sample(options, count)
 
@@ -117,12 +133,12 @@ class Content:
     def sentence(self, low: int = 4, high: int = 12) -> str:
         """Real words in the shape of a sentence, from several domains."""
         kind = self.rng.randrange(5)
+        if kind == 2 or (kind < 2 and self.kept):  # Faker has these in one locale
+            return self.message()
         if kind == 0:
             return self.fake.catch_phrase()
         if kind == 1:
             return self.fake.bs().capitalize()
-        if kind == 2:
-            return self.message()
         count = self.rng.randint(low, high)
         return self.fake.sentence(nb_words=count, variable_nb_words=False)
 
@@ -162,7 +178,7 @@ class Content:
             minute=self.rng.randint(2, 25),
             flight=f"{self.fake.lexify('??').upper()} {self.rng.randint(10, 999)}",
             product=self.product(),
-            event=self.pick(labels.EVENTS[:2]),
+            event=self.pick(self.words(labels.EVENTS)[:2]),
         )
 
     def button(self) -> str:

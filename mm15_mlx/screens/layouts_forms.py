@@ -150,7 +150,9 @@ def sign_up(ui: Kit, c: Content) -> str:
     ]
     if c.chance(0.7):
         rows = [
-            ui.select("Country", c.pick(labels.COUNTRIES), list(labels.COUNTRIES)),
+            ui.select(
+                "Country", c.pick(labels.COUNTRIES), list(c.words(labels.COUNTRIES))
+            ),
             ui.select(
                 "Language",
                 c.pick(("English", "French", "Spanish")),

@@ -143,7 +143,7 @@ def gallery(ui: Kit, c: Content) -> str:
     parts = [ui.segmented(*choice(c))] if c.chance(0.3) else []
     if narrow == 2 and c.chance(0.6):
         for _ in range(count):
-            title = c.pick((*labels.TITLES, *labels.FILTERS))
+            title = c.pick((*c.words(labels.TITLES), *c.words(labels.FILTERS)))
             shot = ui.image(title, "100%", f"{height - 40}px", kind, 10)
             names.append(
                 f"<div{mark('button', title)}>{shot}"

@@ -176,6 +176,7 @@ def summary(row: Row, rng: Random) -> list[Question]:
 
 
 # Tasks of each category, with their shares within it (MM1.5 §3.2 mixes categories).
+# Questions about several screens are in several.py, those in words alone in written.py.
 CATEGORIES = {
     "text-rich": {ocr: 1},
     "refer-ground": {

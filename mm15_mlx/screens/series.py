@@ -24,6 +24,7 @@ from .build import (
 )
 from .capture import Camera
 from .changes import BACKWARD, ONE_WAY, Step, found, line, removal, steps
+from .content import USUAL
 from .edits import Call, Edit, edited
 from .progress import shown
 
@@ -251,6 +252,8 @@ def render_series(
     that led to it (see `changes.found`).
     """
     options, out = options or Options(), Path(out)
+    if options.words != USUAL:
+        raise ValueError(f"{what}s have the usual words only: leave out --words")
     path = out / "screens.jsonl"
     done = finished_series(path, what)
     todo = [k for k in range(start, start + n) if (seed, k) not in done]

@@ -124,7 +124,7 @@ def draw_sheet(
     for k, (cell, row) in enumerate(zip(cells, rows, strict=True)):
         x = GAP + k % columns * (width + GAP)
         sheet.paste(cell, (x, y))
-        caption = _fitting(f"{row['kit']}/{row['layout']}", width, font)
+        caption = fitting(f"{row['kit']}/{row['layout']}", width, font)
         pen.text((x, y + cell.height + 2), caption, fill=INK, font=font)
         if k % columns == columns - 1:
             y += heights[k // columns] + line + GAP
@@ -150,7 +150,7 @@ def _key(width: int, font: Any, line: int) -> Image.Image:
     return key
 
 
-def _fitting(text: str, width: int, font: Any) -> str:
+def fitting(text: str, width: int, font: Any) -> str:
     """`text`, cut with an ellipsis where it is wider than its screen."""
     if font.getlength(text) <= width:
         return text
