@@ -144,7 +144,7 @@ class Visitor:
         """The last answer of the conversation, as the page shows it."""
         self.send("mm-ask", "click", [question, *self.form[1:]])
         shown = self.send("mm-unpoint", "click", self.form)  # the whole page, anew
-        talk = shown[self.outputs.index(self.names["mm-talk"])]
+        talk = shown[self.outputs.index(self.names["mm-talk"])]["value"]
         said = re.findall(r'<p class="mm-a">(.*?)</p>', talk, re.DOTALL)[-1]
         return plain(said)
 
