@@ -161,10 +161,14 @@ def _wire(gr: Any, made: dict[str, Any], page: Page) -> None:
     outputs = [made[k] for k in keys]
 
     def shown(values: Shown) -> list[Any]:
-        return [
-            gr.update(choices=v.pairs, value=v.value) if isinstance(v, Choices) else v
-            for v in (values.get(k, gr.skip()) for k in keys)
-        ]
+        """Updates, each of them: a plain value after one makes Gradio keep another copy
+        of the component, value and all, as long as the session lives."""
+        return [updated(values[k]) if k in values else gr.skip() for k in keys]
+
+    def updated(value: Any) -> dict[str, Any]:
+        if isinstance(value, Choices):
+            return gr.update(choices=value.pairs, value=value.value)
+        return gr.update(value=value)
 
     def on(
         listen: Callable[..., Any], do: Callable[..., Shown], inputs: Sequence[Any] = ()

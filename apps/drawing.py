@@ -50,9 +50,10 @@ def view(
         'preserveAspectRatio="none"/>'
     ]
     many = len(found) > MANY
-    unit = max(width, height) / (800 if many else 500)
+    whole = max(width, height) / 500
+    unit = whole * 5 / 8 if many else whole
     if tiling:
-        parts.append(marks.tiles(tiling, shot.size, unit, side))
+        parts.append(marks.tiles(tiling, shot.size, whole, side))
     parts += [marks.mark(k, m, unit, shot.size) for k, m in enumerate(found)]
     mine = [
         (k, p)

@@ -40,7 +40,8 @@ def spans(answer: str, marked: str) -> list[Span]:
         at = tag.end()
         rest = marked[at : after.start()] if after else marked[at:]
         follows = re.escape(rest) + ("" if after else r"\Z")
-        place = re.compile(rf"\w*[\[(]+?[^\[\]()]*[\])]+?(?={follows})")
+        tokens = rf"(?:<\w+>){{{tag[1].count(',') + 1}}}"  # <loc_1><loc_2>, ScreenVLM's
+        place = re.compile(rf"(?:\w*[\[(]+?[^\[\]()]*[\])]+?|{tokens})(?={follows})")
         match = place.match(answer, end + len(before))
         if not match:
             return []

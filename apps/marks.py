@@ -163,14 +163,14 @@ def tiles(tiling: Tiling, size: Size, unit: float, side: int = 0) -> str:
         name = "overview: all of it" if whole else f"tile {index[0]}, {index[1]}"
         text = f"{name} · {counts.get(view, 0)} tokens" if side else name
         shapes.append(_rect("mm-whole" if whole else "mm-tile", edges))
-        wide, tall = _width(text, 0.8 * unit), 11 * unit
+        wide, tall = _width(text, 0.9 * unit), 12 * unit
         # Tiles begin at their upper left corner, and the overview ends below.
         x = max(0.0, min(edges[0], size[0] - wide))
         y = size[1] - tall if whole else edges[1]
         captions.append(
             f'<g class="mm-caption"><rect x="{x:g}" y="{y:g}" width="{wide:g}" '
             f'height="{tall:g}"/><text x="{x + 2.5 * unit:g}" '
-            f'y="{y + 8.2 * unit:g}" font-size="{8 * unit:g}">{text}</text></g>'
+            f'y="{y + 9.2 * unit:g}" font-size="{9 * unit:g}">{text}</text></g>'
         )
     return "".join(shapes + captions)
 

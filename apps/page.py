@@ -232,6 +232,7 @@ class Page:
                 if isinstance(event, Waiting):
                     ahead = event.ahead
                     note = f"waiting: {ahead} before you" if ahead else reading
+                    note = "" if text else note  # a pause between two words
                     due = 0.0
                 else:
                     text, note = text + event.text, ""

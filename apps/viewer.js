@@ -67,6 +67,33 @@ const pick = (k, where) => {
   reveal(k, where);
   follow = { k, where, until: performance.now() + 1500 };
 };
+// What is new is brought into sight, wherever one was: a question, a mistake, and among
+// the thumbnails the chosen one.
+let questions = 0;
+let mistake = "";
+let thumbnail = null; // a new one after every redraw of the strip
+const attend = () => {
+  const talk = app.querySelector("#mm-talk");
+  const count = talk?.querySelectorAll("article").length ?? 0;
+  if (count > questions) {
+    const frame = talk.querySelector(".mm-talk").parentElement.parentElement;
+    frame.scrollTop = frame.scrollHeight; // from there on Gradio follows the answer
+    talk.scrollIntoView({ block: "nearest" });
+  }
+  questions = count;
+  const alert = app.querySelector("#mm-status [role=alert]");
+  const told = alert?.textContent ?? "";
+  if (told && told !== mistake) alert.scrollIntoView({ block: "nearest" });
+  mistake = told;
+  const shown = app.querySelector("[data-show][aria-pressed=true]");
+  if (shown && shown !== thumbnail) {
+    const strip = shown.parentElement; // it alone is scrolled, not the page
+    const [mine, whole] = [shown, strip].map((node) => node.getBoundingClientRect());
+    const beyond = Math.max(mine.right - whole.right, 0);
+    strip.scrollLeft += beyond || Math.min(mine.left - whole.left, 0);
+  }
+  thumbnail = shown;
+};
 // After a redraw: the same lights, the same focus.
 let later = 0;
 let focus = null; // the selector of what had it
@@ -90,6 +117,7 @@ const settle = () => {
   // Gradio names this button otherwise than it reads; who speaks to it says what he reads.
   app.querySelector("#mm-drop button[aria-label]")?.removeAttribute("aria-label");
   shine();
+  attend();
   if (follow && performance.now() < follow.until) {
     reveal(follow.k, follow.where);
     clearTimeout(later); // Gradio scrolls a redrawn conversation to its end after this

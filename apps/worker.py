@@ -8,6 +8,7 @@ import contextlib
 import queue
 import re
 import sys
+import textwrap
 import threading
 import time
 import traceback
@@ -22,9 +23,9 @@ from mm15_mlx import info, ui
 from mm15_mlx.answers import document
 from mm15_mlx.apps.settings import Settings, split_as
 from mm15_mlx.config import CoordinateConfig, ModelConfig, UserError
-from mm15_mlx.decoding import Options
+from mm15_mlx.decoding import Options, Stopped
 from mm15_mlx.generate import GenerationResponse, Result, collect, decode
-from mm15_mlx.grounding import Size, parse_answer
+from mm15_mlx.grounding import Box, Size, places
 from mm15_mlx.load import find_model, load, load_processor
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Message, Processor
@@ -126,7 +127,8 @@ class Ticket:
     def stop(self) -> None:
         """End the answer after the token that is due; what there is of it is kept.
         Where there is nothing yet, the user waits for nothing more: a waiting question
-        leaves the queue, a picture that is being read is read for the next one."""
+        leaves the queue, and a picture is read no further than the part that is due.
+        """
         with self._lock:
             if self.stopped:
                 return
@@ -296,9 +298,14 @@ class Worker:
         options = Options(max_tokens=asked.max_tokens, temp=asked.temp)
         processor = _splitting(loaded.processor, asked.split)
         prepared = processor.prepare(request.messages)
-        responses = decode(loaded.model, processor, prepared, options)
+        responses = decode(
+            loaded.model, processor, prepared, options, stop=lambda: ticket.stopped
+        )
         told = _told(responses, ticket)
-        result = collect(processor, prepared, request.messages, told)
+        try:
+            result = collect(processor, prepared, request.messages, told)
+        except Stopped:
+            raise UserError(STOPPED_EARLY) from None
         result.timings.load_s = loaded.seconds
         coordinates = processor.config.coordinates
         elements: list[Element] = []
@@ -344,23 +351,20 @@ def _told(
         yield response
 
 
-_PLACE = re.compile(r"\w*[\[(][^\[\]()]*[\])]")
-
-
 def mark(text: str, size: Size, coordinates: CoordinateConfig) -> str:
-    """An answer with its places as pixel markup: `[0, 0, 500, 500]` of a picture of
-    100 × 200 → `<box>0,0,50,100</box>`. Forms with other brackets stay."""
-
-    def pixels(match: re.Match[str]) -> str:
-        boxes, points = parse_answer(match[0], [size], coordinates)
-        if boxes:
-            return ui.box_markup(boxes[0].px)
-        if points:
-            x, y = points[0].px
-            return f"<point>{x:g},{y:g}</point>"
-        return match[0]
-
-    return _PLACE.sub(pixels, text)
+    """An answer with its places as pixel markup, in whichever form the model writes
+    them: `[0, 0, 500, 500]` of a picture of 100 × 200 → `<box>0,0,50,100</box>`. What
+    is no place stays, a box of no area too."""
+    made, end = [], 0
+    for place in places(text, [size], coordinates, 0):
+        made.append(text[end : place.start])
+        end = len(text) - len(place.after)
+        px = place.region.px
+        if isinstance(place.region, Box):
+            made.append(ui.box_markup(px))
+        else:
+            made.append(f"<point>{px[0]:g},{px[1]:g}</point>")
+    return "".join(made) + text[end:]
 
 
 # As MLX's allocators say it, Metal's command buffers (`Insufficient Memory (…
@@ -375,14 +379,15 @@ def one_line(error: Exception) -> UserError:
     """What a user is told: his mistake, too little memory, or that the model failed."""
     if isinstance(error, UserError):
         return error
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = textwrap.shorten(str(error).rstrip(". \n"), 200, placeholder=" …")
+    text = text or type(error).__name__
     if isinstance(error, MemoryError) or _SHORT.search(text):
         return UserError(
-            f"not enough memory for this question ({text[:120]}): use fewer or smaller "
+            f"not enough memory for this question ({text}): use fewer or smaller "
             "pictures, image splitting with fewer tiles or off, fewer tokens, or a "
             "smaller model"
         )
     return UserError(
-        f"the answer failed ({type(error).__name__}: {text[:160]}); the conversation "
+        f"the answer failed ({type(error).__name__}: {text}); the conversation "
         "is kept: ask again, or choose another model"
     )

@@ -15,6 +15,16 @@ from mm15_mlx.config import UserError
 from mm15_mlx.mm15 import MM15
 
 Sampler = Callable[[mx.array], mx.array]
+Stop = Callable[[], bool]  # whether the answer is no longer wanted
+
+
+class Stopped(Exception):
+    """Nobody wants the answer any more, and nothing of it was there yet."""
+
+
+def never() -> bool:
+    """A `Stop` that does not."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -90,13 +100,17 @@ def prefill(
     embeddings: mx.array,
     cache: list[Any],
     options: Options,
+    stop: Stop = never,
 ) -> mx.array:
-    """Run the prompt in chunks; logits (1, vocabulary) of its end."""
+    """Run the prompt in chunks; logits (1, vocabulary) of its end. Raises Stopped
+    before a chunk; the cache then holds whole chunks, evaluated."""
     tokens, hidden = mx.array([ids]), embeddings
     # As in mlx-lm, a prompt's last token sees what will be remembered of the others.
     end = len(ids) - bool(options.kv_bits)
     bounds = [*range(0, end, options.prefill_step_size), end]
     for start, end in pairwise([*bounds, len(ids)] if options.kv_bits else bounds):
+        if stop():
+            raise Stopped
         hidden = model.decoder(tokens[:, start:end], cache, embeddings[:, start:end])
         pack(cache, options)
         if end < len(ids):

@@ -14,7 +14,16 @@ from typing import Any
 import mlx.core as mx
 
 from mm15_mlx.decoder import KVCache
-from mm15_mlx.decoding import Options, kind, make_sampler, prefill, step
+from mm15_mlx.decoding import (
+    Options,
+    Stop,
+    Stopped,
+    kind,
+    make_sampler,
+    never,
+    prefill,
+    step,
+)
 from mm15_mlx.grounding import Box, Point, asked_label, parse_answer
 from mm15_mlx.images import ImageLike
 from mm15_mlx.mm15 import MM15
@@ -205,8 +214,13 @@ def decode(
     prepared: Prepared,
     options: Options,
     beginning: Beginning | None = None,
+    stop: Stop = never,
 ) -> Iterator[GenerationResponse]:
-    """The answer to a prepared prompt."""
+    """The answer to a prepared prompt.
+
+    stop: asked between the parts of encode and prefill. Raises Stopped where it says
+    so; what was read by then, whole pictures and chunks, is kept for the next question.
+    """
     start = time.perf_counter()
     mx.reset_peak_memory()
     if options.seed is not None:
@@ -217,9 +231,14 @@ def decode(
     keys = content_keys(prepared, processor.encoder.image_id)
     made = kind(model, options)
     cache, known = resume(model, processor, keys, made, beginning)
-    embeddings = embed_prompt(model, processor, prepared, known, timings)
-    begin = time.perf_counter()
-    logits = prefill(model, prepared.ids[known:], embeddings, cache, options)
+    try:
+        embeddings = embed_prompt(model, processor, prepared, known, timings, stop)
+        begin = time.perf_counter()
+        logits = prefill(model, prepared.ids[known:], embeddings, cache, options, stop)
+    except Stopped:
+        if held := cache[0].offset:
+            memory.keep(keys[:held], cache, made)
+        raise
     sampler = make_sampler(options, logits.shape[-1])
     token = sampler(logits)
     mx.eval(token)
@@ -263,8 +282,10 @@ def embed_prompt(
     prepared: Prepared,
     known: int,
     timings: Timings,
+    stop: Stop = never,
 ) -> mx.array:
-    """Embeddings (1, L, D) of the prompt's tokens that the cache does not hold."""
+    """Embeddings (1, L, D) of the prompt's tokens that the cache does not hold. Raises
+    Stopped between views; those of a picture that is not whole are lost."""
     image_id = processor.encoder.image_id
     rest = prepared.ids[known:]
     ids = mx.array([rest])
@@ -278,7 +299,7 @@ def embed_prompt(
             skip -= picture.tokens
             continue
         features = processor.memory.features(
-            picture.key, lambda p=picture: _visual_tokens(model, processor, p)
+            picture.key, lambda p=picture: _visual_tokens(model, processor, p, stop)
         )
         visual.append(features[skip:])
         skip = 0
@@ -287,19 +308,19 @@ def embed_prompt(
 
 
 def _visual_tokens(
-    model: MM15, processor: Processor, picture: TiledPicture
+    model: MM15, processor: Processor, picture: TiledPicture, stop: Stop
 ) -> mx.array:
     """A picture's visual tokens (M, D), from the disk or the encoder."""
     store = processor.memory.store
     features = store.load(model, picture.key, picture.tokens)
     if features is None:
-        encoded = _encode(model, processor.groups(picture, VIEWS_AT_ONCE))
+        encoded = _encode(model, processor.groups(picture, VIEWS_AT_ONCE), stop)
         features = model.pack(encoded, picture.packing)
         store.save(model, picture.key, features)
     return features
 
 
-def _encode(model: MM15, groups: Iterator[mx.array]) -> mx.array:
+def _encode(model: MM15, groups: Iterator[mx.array], stop: Stop) -> mx.array:
     """Visual tokens (V, Q, D) of views (V, S, S, 3), a few views at a time.
 
     Where attention has no fused kernel its scores are whole: 340 MB for one view of
@@ -307,6 +328,8 @@ def _encode(model: MM15, groups: Iterator[mx.array]) -> mx.array:
     """
     encoded = []
     for views in groups:
+        if stop():
+            raise Stopped
         encoded.append(model.encode_image(views))
         mx.eval(encoded[-1])
     return mx.concatenate(encoded)

@@ -7,15 +7,17 @@ question.
 import os
 import sys
 import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mm15_mlx.dataset import marked, opened, read_split
+from mm15_mlx.dataset import FrameOf, PictureRef, marked, read_split
 from mm15_mlx.grounding import Box, Point, draw
 from mm15_mlx.hub_rows import is_table
 from mm15_mlx.load import find_model, load_processor
-from mm15_mlx.training_rows import SPLITS, DataError, Row, split_file
+from mm15_mlx.processor import Processor
+from mm15_mlx.training_rows import SPLITS, DataError, Row, VideoPart, split_file
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 _WIDTH, _COLUMNS, _GAP, _LINE, _LINES = 300, 5, 12, 15, 8
@@ -37,12 +39,14 @@ def run(
     tables = is_table(folder)
     if not tables and (not folder.is_dir() or split_file(folder, split) is None):
         raise DataError(f"{folder} has no {split}.jsonl; write one")
-    read = read_split(folder, split, load_processor(find_model(model)))
+    processor = load_processor(find_model(model))
+    read = read_split(folder, split, processor)
     if not read.rows:
         raise DataError(f"{folder} has no good row in {split}; see `data check`")
     partial = out.with_name(f".{out.stem}.partial{out.suffix}")
     try:
-        sheet(read.rows[:limit]).save(partial)
+        shown = [(r, s.pictures) for r, s in zip(read.rows, read.samples, strict=True)]
+        sheet(shown[:limit], processor).save(partial)
         os.replace(partial, out)
     except OSError as e:
         raise DataError(f"--out {out} cannot be written: {e.strerror}") from e
@@ -56,9 +60,11 @@ def run(
     print(f"wrote {out} ({min(limit, len(read.rows))} rows)", file=sys.stderr)
 
 
-def sheet(rows: list[Row]) -> Image.Image:
-    """All rows on one picture, five side by side."""
-    cells = [cell(row) for row in rows]
+def sheet(
+    rows: Sequence[tuple[Row, Sequence[PictureRef]]], processor: Processor
+) -> Image.Image:
+    """All rows, each with its pictures, on one picture, five side by side."""
+    cells = [cell(*row, processor) for row in rows]
     columns = min(_COLUMNS, len(cells))
     bands = [cells[k : k + columns] for k in range(0, len(cells), columns)]
     heights = [max(c.height for c in band) for band in bands]
@@ -72,42 +78,80 @@ def sheet(rows: list[Row]) -> Image.Image:
     return image
 
 
-def cell(row: Row) -> Image.Image:
-    """One row: its pictures with the places that the texts mark, then the texts."""
-    boxes, points = regions(row)
+def cell(row: Row, shown: Sequence[PictureRef], processor: Processor) -> Image.Image:
+    """One row: its pictures with the places that the texts mark, then the texts.
+
+    shown: all pictures of the row, frames of its video among them. Of a video those
+    frames are drawn that have places, else its first one.
+    """
+    counts = _counts(row, shown)
+    boxes, points = regions(row, counts)
     pictures = []
-    for k, path in enumerate(row.images):
+    for k, caption in _chosen(row, counts, {p.image for p in (*boxes, *points)}):
         drawn = draw(
-            opened(path).image,
+            shown[k].open(processor).picture.image,
             [b for b in boxes if b.image == k],
             [p for p in points if p.image == k],
         )
         height = max(1, round(drawn.height * _WIDTH / drawn.width))
-        pictures.append(drawn.resize((_WIDTH, height), Image.Resampling.LANCZOS))
+        small = drawn.resize((_WIDTH, height), Image.Resampling.LANCZOS)
+        pictures.append((small, caption))
     lines = [(row.where, _NUMBER)]
+    stands = (
+        f"[video: {n} frames] " if isinstance(source, VideoPart) else "[image] "
+        for source, n in zip(row.images, counts, strict=True)
+    )
     for role, parts in row.messages:
-        words = "".join("[image] " if p is None else p for p in parts)
+        words = "".join(next(stands) if p is None else p for p in parts)
         wrapped = textwrap.wrap(words, 46) or [""]
         if len(wrapped) > _LINES:
             wrapped = [*wrapped[: _LINES - 1], wrapped[_LINES - 1] + " …"]
         lines += [(t, _ANSWER if role == "assistant" else _INK) for t in wrapped]
-    height = sum(p.height + 4 for p in pictures) + _LINE * len(lines) + 4
-    image = Image.new("RGB", (_WIDTH, height), "white")
+    height = sum(p.height + 4 + _LINE * bool(c) for p, c in pictures)
+    image = Image.new("RGB", (_WIDTH, height + _LINE * len(lines) + 4), "white")
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=12)
     y = 0
-    for picture in pictures:
+    for picture, caption in pictures:
         image.paste(picture, (0, y))
         y += picture.height + 4
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=12)
+        if caption:
+            pen.text((4, y - 4), caption, fill=_NUMBER, font=font)
+            y += _LINE
     for text, color in lines:
         pen.text((4, y), text, fill=color, font=font)
         y += _LINE
     return image
 
 
-def regions(row: Row) -> tuple[list[Box], list[Point]]:
-    """Every place that a row marks; places in answers are labelled so."""
+def _counts(row: Row, shown: Sequence[PictureRef]) -> list[int]:
+    """How many pictures stand at each of the row's places: all frames of its video."""
+    frames = sum(isinstance(ref.source, FrameOf) for ref in shown)
+    return [frames if isinstance(s, VideoPart) else 1 for s in row.images]
+
+
+def _chosen(
+    row: Row, counts: Sequence[int], marked_on: set[int]
+) -> Iterator[tuple[int, str]]:
+    """The pictures of a row that are drawn, with a line for frames of a video."""
+    first = 0
+    for source, count in zip(row.images, counts, strict=True):
+        frames = range(first, first + count)
+        first += count
+        if not isinstance(source, VideoPart):
+            yield frames[0], ""
+            continue
+        for k in [k for k in frames if k in marked_on] or frames[:1]:
+            yield k, f"frame {k - frames[0] + 1} of {count}, image={k}"
+
+
+def regions(row: Row, counts: Sequence[int]) -> tuple[list[Box], list[Point]]:
+    """Every place that a row marks; places in answers are labelled so.
+
+    counts: how many pictures stand at each of the row's places.
+    """
     boxes: list[Box] = []
     points: list[Point] = []
+    rest = iter(counts)
     shown = subject = 0
     for role, parts in row.messages:
         if None in parts:
@@ -115,7 +159,7 @@ def regions(row: Row) -> tuple[list[Box], list[Point]]:
         label = "answer" if role == "assistant" else ""
         for part in parts:
             if part is None:
-                shown += 1
+                shown += next(rest)
                 continue
             for _, image, values in marked(part, subject):
                 if len(values) == 4:

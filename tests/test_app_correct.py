@@ -133,7 +133,7 @@ def test_splitting_temperature_and_tokens(user: User, ui_folder: Path) -> None:
 def test_too_little_memory_is_said_and_the_next_answer_comes(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def short(*_: object) -> Iterator[None]:
+    def short(*_: object, **__: object) -> Iterator[None]:
         raise RuntimeError(
             "[metal::malloc] Attempting to allocate 99999999999 bytes which is greater "
             "than the maximum allowed buffer size of 9534832640 bytes."

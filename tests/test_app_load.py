@@ -3,6 +3,7 @@
 import importlib
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ from mm15_mlx.apps.page import Page  # noqa: E402
 from mm15_mlx.apps.worker import Choice, Worker  # noqa: E402
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def pages(components: Iterable[object]) -> int:
+    """How many hold a part of the page, and with it a picture."""
+    return sum(type(c).__name__ == "HTML" for c in components)
 
 
 def test_five_users_for_ten_seconds(
@@ -41,6 +47,9 @@ def test_five_users_for_ten_seconds(
         watching.join()
         assert found.wrong == [] and len(found.seconds) >= len(cases)
         assert load.growth(memory) < load.GROWTH_MB, memory
+        for session in blocks.state_holder.session_data.values():
+            kept = session.blocks_config.blocks.values()
+            assert pages(kept) == pages(blocks.blocks.values()) > 0
         mixed = [load.Case(c.picture, c.question, "another's") for c in cases[:1]]
         found = load.run(blocks.local_url, str(ui_folder), mixed, 0.1, 12, pages=0)
         assert len(found.wrong) == len(found.seconds)  # it would have been seen

@@ -129,6 +129,16 @@ def test_ask_streams_and_ends(
     assert fake.asked == [Request("model0 + mine", fake.asked[0].messages, Settings())]
 
 
+def test_a_pause_between_two_words_is_no_reading(
+    made: Page, fake: Fake, form: Asking, mine: Conversation
+) -> None:
+    """Where the first words came at once, nobody was told before that he is next."""
+    fake.script = [Piece("[100,"), Waiting(0), Piece(" 200"), answered()]
+    shown = list(made.ask(mine, form))[1:4]
+    assert [s["status"] for s in shown] == [drawing.status("")] * 3
+    assert not any("reading" in s["talk"] for s in shown)
+
+
 def test_turns_are_sent_along_where_that_is_wanted(
     made: Page, fake: Fake, form: Asking, mine: Conversation
 ) -> None:

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlx.core as mx
+import numpy as np
 import pytest
 from test_app_worker import ask, finish
 
@@ -12,7 +14,11 @@ from mm15_mlx.apps import worker as module
 from mm15_mlx.apps.page import Asking, Page
 from mm15_mlx.apps.worker import BusyError, Choice, Ticket, Waiting, Worker
 from mm15_mlx.config import UserError
+from mm15_mlx.decoding import Stop
+from mm15_mlx.generate import VIEWS_AT_ONCE
 from mm15_mlx.images import load_picture
+from mm15_mlx.load import load_processor
+from mm15_mlx.mm15 import MM15
 
 Held = tuple[threading.Event, threading.Event]
 EARLY = "stopped before the answer began; ask again"
@@ -31,10 +37,10 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     go, reached = threading.Event(), threading.Event()
     decode = module.decode
 
-    def slow(*arguments: object) -> Iterator:
+    def slow(*arguments: object, stop: Stop) -> Iterator:
         reached.set()
         go.wait()
-        yield from decode(*arguments)
+        yield from decode(*arguments, stop=stop)
 
     monkeypatch.setattr(module, "decode", slow)
     return reached, go
@@ -64,23 +70,39 @@ def test_queue_is_bounded_and_says_who_is_ahead(
 
 
 def test_stop_while_the_picture_is_read(
-    ui_folder: Path, screen: Path, worker: Worker, held: Held
+    ui_folder: Path,
+    screen: Path,
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Its user waits for nothing more; the next question is answered all the same, and
-    finds the picture read."""
-    reached, go = held
-    request = ask(ui_folder, load_picture(screen), "What is this?", 3)
-    first = worker.submit(request)
+    """Its user waits for nothing more; no further views are encoded, and the next
+    question is answered."""
+    go, reached = threading.Event(), threading.Event()
+    encode, views = MM15.encode_image, []
+
+    def slow(model: MM15, pixels: mx.array) -> mx.array:
+        views.append(pixels.shape[0])
+        reached.set()
+        go.wait()
+        return encode(model, pixels)
+
+    monkeypatch.setattr(MM15, "encode_image", slow)
+    first = worker.submit(ask(ui_folder, load_picture(screen), "What is this?", 3))
     reached.wait()
-    second = worker.submit(request)
+    other = load_picture(np.full((90, 90, 3), 9, dtype=np.uint8))
+    second = worker.submit(ask(ui_folder, other, "What is this?", 3))
     first.stop()
     first.stop()  # a second click says nothing twice
     with pytest.raises(UserError, match=EARLY):
         finish(first.events())
     assert not go.is_set()
     go.set()
-    got = finish(second.events())[1]
-    assert got.result.generation_tokens == 3 and got.result.timings.encode_s == 0
+    assert finish(second.events())[1].result.generation_tokens == 3
+    prepare = load_processor(ui_folder).prepare
+    mine, others = (len(prepare("What?", [p]).images[0].views) for p in (screen, other))
+    assert views[0] == VIEWS_AT_ONCE < mine and sum(views[1:]) == others
+    assert capsys.readouterr().err == ""  # a stop is no failure
 
 
 def test_nothing_is_read_for_a_question_that_was_stopped_while_its_model_came(
@@ -92,7 +114,7 @@ def test_nothing_is_read_for_a_question_that_was_stopped_while_its_model_came(
         asked[-1].stop()
         return use(label)
 
-    def never(*_: object) -> Iterator:
+    def never(*_: object, **__: object) -> Iterator:
         raise AssertionError("it was read")
 
     monkeypatch.setattr(worker, "_use", slow)

@@ -65,10 +65,10 @@ def test_preview(ui_folder: Path, screen: Path, tmp_path: Path, cli: Cli) -> Non
 def test_places_in_answers_are_labelled(screen: Path, tmp_path: Path) -> None:
     folder = write(tmp_path, screen, [ROWS[0], ROWS[4]])
     first, second = read_rows(folder / "train.jsonl")[0]
-    boxes, points = regions(first)
+    boxes, points = regions(first, [1])
     assert [(b.label, b.px) for b in boxes] == [("answer", (20, 150, 100, 180))]
     assert points == []
-    boxes, points = regions(second)
+    boxes, points = regions(second, [1])
     assert boxes == [] and [(p.label, p.px) for p in points] == [("", (60, 10))]
 
 

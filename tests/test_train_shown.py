@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 from training import Row, asked, run_settings, write
 
-from mm15_mlx import MM15, train
+from mm15_mlx import MM15, preview, train
 from mm15_mlx.answers import ask
 from mm15_mlx.batches import Pictures, collate
 from mm15_mlx.dataset import Sample, Split, read_split
+from mm15_mlx.grounding import Box
 from mm15_mlx.images import Picture
 from mm15_mlx.load import load_processor
 from mm15_mlx.metrics import read_metrics
@@ -216,8 +217,46 @@ def test_a_clip_that_cannot_be_read_is_a_bad_row(
     assert status == 1
     assert "2 rows, 1 bad, 4 pictures (frames of 1 videos among them)" in out
     assert "bad: train.jsonl, row 2: 9999 video frames of 16 tokens are" in out
-    split = read_split(data, "train", load_processor(ui_folder))
-    assert cell(split.rows[0]).size[0] == 300
+    processor = load_processor(ui_folder)
+    split = read_split(data, "train", processor)
+    assert cell(split.rows[0], split.samples[0].pictures, processor).width == 300
+
+
+@pytest.mark.parametrize(
+    ("answer", "drawn", "height"),
+    [
+        ("No", [((25, 0, 99), []), ((255, 0, 0), [])], 15 * 3),
+        (
+            "<box image=4>0,0,40,20</box>, <box image=2>0,0,60,100</box>",
+            [((125, 0, 99), [(0, 0, 60, 100)]), ((255, 0, 0), [(0, 0, 40, 20)])],
+            15 * 4,
+        ),
+    ],
+    ids=["no place", "in the third frame and in the picture after it"],
+)
+def test_places_are_drawn_in_the_frames_that_they_name(
+    answer: str,
+    drawn: list[tuple],
+    height: int,
+    tmp_path: Path,
+    screen: Path,
+    processor: Processor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A clip of four frames is four pictures, of which those with places are shown."""
+    seen = []
+
+    def draw(picture: Image.Image, boxes: list[Box], points: list) -> Image.Image:
+        seen.append((picture.getpixel((0, 0)), [b.px for b in boxes]))
+        return picture
+
+    monkeypatch.setattr(preview, "draw", draw)
+    row = asked("Is <video> like <image>?", answer, "b.png") | {"video": "a", **PART}
+    split = read(folder(tmp_path, screen, row), processor)
+    shown = cell(split.rows[0], split.samples[0].pictures, processor)
+    assert seen == drawn
+    # A frame of 120 × 200 with a line under it, a picture of 80 × 40, the texts.
+    assert shown.size == (300, 500 + 4 + 15 + 150 + 4 + height + 4)
 
 
 # --- a step --------------------------------------------------------------------------
