@@ -35,7 +35,7 @@ from mm15_mlx.training_rows import (
     read_rows,
     split_file,
 )
-from mm15_mlx.video import Clip, frame_at
+from mm15_mlx.video import Clip
 
 _OPEN = re.compile(r"<(?:box|point)(?:\s+image=\d+)?>")
 _MARK = re.compile(r"<(box|point)(?:\s+image=(\d+))?>([^<]*)</\1>")
@@ -222,11 +222,8 @@ def _same(a: list[int], b: list[int]) -> int:
     return min(len(a), len(b))
 
 
-def opened(source: Source) -> Picture:
-    """A picture of a row, or how its video begins; raises UserError where it cannot be
-    read."""
-    if isinstance(source, VideoPart):
-        return frame_at(source.path, source.start or 0.0).frames[0]
+def opened(source: str | Stored) -> Picture:
+    """A picture of a row; raises UserError where it cannot be read."""
     if isinstance(source, str):
         return load_picture(source)
     data = source.read()

@@ -47,7 +47,6 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
         return made(str(source), times)
 
     monkeypatch.setattr("mm15_mlx.processor.read_clip", read)
-    monkeypatch.setattr("mm15_mlx.dataset.frame_at", lambda p, t: made(str(p), [t]))
     return given
 
 
