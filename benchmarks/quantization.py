@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from mm15_mlx import __version__
-from mm15_mlx.checkpoint import weight_files
+from mm15_mlx.checkpoint import stored_tensors, weight_files
 from mm15_mlx.config import UserError
 from mm15_mlx.load import find_model
 from mm15_mlx.quantize import Wanted
-from mm15_mlx.shrink import run, stored_tensors
+from mm15_mlx.shrink import run
 
 PROBE = """
 import sys, time

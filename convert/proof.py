@@ -14,7 +14,13 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from mm15_mlx.checkpoint import Stored, WeightsError, read_config, weight_files
+from mm15_mlx.checkpoint import (
+    Stored,
+    WeightsError,
+    read_config,
+    stored_tensors,
+    weight_files,
+)
 from mm15_mlx.load import load_processor
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.weights import quantize_like
@@ -25,7 +31,7 @@ QUESTION = "What is this?"
 
 def bits_per_weight(folder: Path, like: Mapping[str, mx.array]) -> Iterator[str]:
     """Of every part: its parameters, and how many bits each takes on the disk."""
-    stored = {n: s for f in weight_files(folder).values() for n, s in f.items()}
+    stored = stored_tensors(folder)
     for part in PARTS:
         count = sum(a.size for n, a in like.items() if n.startswith(f"{part}."))
         nbytes = sum(s.nbytes for n, s in stored.items() if n.startswith(f"{part}."))

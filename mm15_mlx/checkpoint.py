@@ -207,6 +207,11 @@ def weight_files(folder: Path) -> dict[Path, dict[str, Stored]]:
     return files
 
 
+def stored_tensors(folder: Path) -> dict[str, Stored]:
+    """What is stored in a folder, by name."""
+    return {n: s for file in weight_files(folder).values() for n, s in file.items()}
+
+
 def _weight_map(path: Path) -> dict[str, str]:
     claimed = read_json(path).get("weight_map")
     if not isinstance(claimed, dict) or not claimed:

@@ -17,7 +17,7 @@ import mlx.core as mx
 
 from mm15_mlx import chips, costs
 from mm15_mlx.calibrate import measured
-from mm15_mlx.checkpoint import item_bytes, read_config, weight_files
+from mm15_mlx.checkpoint import item_bytes, read_config, stored_tensors
 from mm15_mlx.chips import Chip, Rates
 from mm15_mlx.config import PRESETS, ModelConfig, UserError
 from mm15_mlx.images import load_picture
@@ -110,7 +110,7 @@ def subject(name: str, ways: Mapping[str, Quantisation]) -> Subject:
         )
     folder = find_model(name)
     config = read_config(folder)
-    tensors = {n: s for f in weight_files(folder).values() for n, s in f.items()}
+    tensors = stored_tensors(folder)
     stored = MM15(config)
     quantize_like(stored, tensors)
     held = packed_ways(stored)

@@ -25,7 +25,7 @@ from mm15_mlx.checkpoint import (
     item_bytes,
     other_files,
     read_config,
-    weight_files,
+    stored_tensors,
 )
 from mm15_mlx.config import ModelConfig, UserError
 from mm15_mlx.drift import (
@@ -129,7 +129,7 @@ def run(
             ways, targets = choice.ways, source.targets
             report["dwq"] = distil.write(partial, ways, targets, lesson.iters, _say)
         _say("the quantised model answers")
-        after = {n: s for f in weight_files(partial).values() for n, s in f.items()}
+        after = stored_tensors(partial)
         report |= described(before, after, numbers, choice)
         report |= compared(partial, source, tasks)
         lines = report_lines(report)
@@ -145,11 +145,6 @@ def _say(line: str) -> None:
 
 
 # --- before anything is loaded ---------------------------------------------------
-
-
-def stored_tensors(folder: Path) -> dict[str, Stored]:
-    """What is stored in a folder, by name."""
-    return {n: s for file in weight_files(folder).values() for n, s in file.items()}
 
 
 def held_ways(config: ModelConfig, stored: Tensors) -> dict[str, Quantisation]:

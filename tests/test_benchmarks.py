@@ -30,6 +30,14 @@ def benchmark_file(monkeypatch: pytest.MonkeyPatch) -> Loader:
     return importlib.import_module
 
 
+@pytest.mark.parametrize("name", ["kill_training", "train_side_by_side", "curves"])
+def test_a_script_that_has_no_test_here_is_imported(
+    name: str, benchmark_file: Loader
+) -> None:
+    """They take from one another what may move."""
+    assert callable(benchmark_file(name).main)
+
+
 # --- held-out screens ------------------------------------------------------------
 
 

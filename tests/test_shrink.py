@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 from PIL import Image
 
 from mm15_mlx import drift, load, shrink
-from mm15_mlx.checkpoint import read_config, weight_files
+from mm15_mlx.checkpoint import read_config, stored_tensors, weight_files
 from mm15_mlx.config import ModelConfig, UserError
 from mm15_mlx.load import find_model
 from mm15_mlx.mm15 import MM15
@@ -214,7 +214,7 @@ def test_the_bundled_model_can_be_quantised(wanted: Wanted) -> None:
     """The README's commands have something to do, though its tables are packed."""
     folder = find_model("nano-ui")
     config = read_config(folder)
-    held = shrink.held_ways(config, shrink.stored_tensors(folder))
+    held = shrink.held_ways(config, stored_tensors(folder))
     layers = {f"decoder.layers.{i}.mlp.up_proj" for i in range(5)}
     assert layers <= set(wanted.choice(MM15(config)).beside(held).ways)
 
@@ -269,7 +269,7 @@ def test_half_precision_weights_keep_half_precision_scales(
     stored = dict(stored_parameters(tmp_path / "q"))
     assert stored["decoder.layers.0.mlp.up_proj.scales"].dtype == mx.float16
     numbers = {n: a.size for n, a in tree_flatten(tiny_model.parameters())}
-    after = shrink.stored_tensors(tmp_path / "q")
+    after = stored_tensors(tmp_path / "q")
     assert shrink.mean_bits(numbers, after, choice.ways) == 4.5
     model, _ = load_model(tmp_path / "q")  # on a CPU all floats are float32
     assert model.decoder.layers[0].mlp.up_proj.scales.dtype == mx.float32
