@@ -36,6 +36,7 @@ Pool = tuple[bool, tuple[int, int]]  # whether drawn (pages.py), and the grid
 READ_DRAWN = 0.6  # of the screens that are only read, the share of drawn pages
 LONGEST = 1200  # tokens of a transcription
 LISTED = 160  # tokens of a question with a list in it
+TURNS = (2, 4)  # of a conversation, fewest and most
 LONG = {"read": read_screen, "widgets": list_widgets}
 
 
@@ -117,15 +118,30 @@ class Draws:
             return self.cropped(screens, rng)
         return [self.moved(s, rng) for s in screens]
 
-    def asked(self, screen: Screen, rng: Random, long: bool, limit: int) -> list[Asked]:
-        row = screen.row
-        if long:
-            lines = rng.randint(20, 60)
-            questions = [LONG[task](row, lines) for task in self.args.long]
-            limit = LONGEST
-        else:
-            questions = short_questions(row, rng, self.args.questions, self.shares)
-        return self.fitting(questions, [screen], limit)
+    def long_answers(self, screen: Screen, rng: Random, limit: int) -> list[Asked]:
+        """All of a screen, whatever the limit of other questions."""
+        lines = rng.randint(20, 60)
+        questions = [LONG[task](screen.row, lines) for task in self.args.long]
+        return self.fitting(questions, [screen], LONGEST)
+
+    def short_answers(self, screen: Screen, rng: Random, limit: int) -> list[Asked]:
+        """Questions about a screen, each alone, with `limit` tokens at most."""
+        return self.fitting(self.questions(screen, rng), [screen], limit)
+
+    def conversations(self, screen: Screen, rng: Random, limit: int) -> list[Asked]:
+        """As many questions, a few in turn, with `limit` tokens at most for each."""
+        found, mixed = [], self.questions(screen, rng)
+        rng.shuffle(mixed)
+        while mixed:
+            count = rng.randint(*TURNS)
+            mine, mixed = mixed[:count], mixed[count:]
+            found.append(
+                self.samples.converse(mine, [screen.size], [screen.tiling], limit)
+            )
+        return [talk for talk in found if talk]
+
+    def questions(self, screen: Screen, rng: Random) -> list[Question]:
+        return short_questions(screen.row, rng, self.args.questions, self.shares)
 
     def fitting(
         self, questions: list[Question], screens: list[Screen], limit: int
@@ -164,12 +180,16 @@ class Draws:
 
     def batch(self, rng: Random) -> tuple[list[Screen], Batch]:
         pool = self.pool(rng, self.args.drawn)
-        long = rng.random() < self.args.long_share
+        ask = self.short_answers
+        if rng.random() < self.args.long_share:
+            ask = self.long_answers
+        elif self.args.turns and rng.random() < self.args.turns:
+            ask = self.conversations
         # All are padded to the longest: long ones come together, now and then.
         limit = rng.choice(self.args.lengths)
         while True:
             screens = self.changed(rng.sample(pool, self.args.batch), rng)
-            asked = [self.asked(s, rng, long, limit) for s in screens]
+            asked = [ask(s, rng, limit) for s in screens]
             if all(asked):
                 break
         return screens, collate(self.prefix(screens[:1]), asked)

@@ -27,7 +27,6 @@ from mm15_mlx.screens.questions import Box
 
 Place = tuple[int, Box]  # a screen, from 0, and a box in its pixels
 COPIED = ("elements", "texts")  # what the last two layers copy
-TEXT_TASKS = ("find_text", "read")  # those that find lines, not elements
 INSIDE = 0.4  # of what the fullest token holds of a box
 
 
@@ -81,7 +80,7 @@ def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
     coordinate = torch.tensor([asked[k].coordinate[t] for k, t, _ in where])
     next_one = coordinate[:, None] == torch.arange(4)
     edges = torch.from_numpy(edge)[mine] & next_one[..., None]
-    line = torch.tensor([asked[k].task in TEXT_TASKS for k, _, _ in where])
+    line = torch.tensor([asked[k].lined[t] for k, t, _ in where])
     return Sights(question, place, share[mine], halves, edges, line, piece >= 0)
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from mm15_mlx.tokenizer import Tokenizer
 Row = dict[str, Any]
 Size = tuple[int, int]  # width, height
 NO_TARGET = -100
+TEXT_TASKS = ("find_text", "read")  # those that find lines, not elements
 BOX = re.compile(r"<box>(.*?)</box>")
 BYTE = re.compile(r"<0x..>")
 
@@ -48,12 +49,14 @@ def load_views(row: Row, tiling: Tiling, config: ModelConfig) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Asked:
-    """One question: ids after the picture, and what each position is to predict.
+    """One question, or a conversation: ids after the picture, and what each position is
+    to predict.
 
     target: the next token where it belongs to the answer, else `NO_TARGET`. about: the
     box that each answering position is about, in pixels of the picture: the one of
     question and answer, or of a long answer's line. line: the box of the line of text
-    that is read there, if any. coordinate: which number of `about` is next, 0…3 for x1,
+    that is read there, if any. lined: whether `about` is a line's box, not an
+    element's. coordinate: which number of `about` is next, 0…3 for x1,
     y1, x2, y2, or `NO_TARGET`. end: how many characters of `line` have been read with
     the next token, or `NO_TARGET`.
     """
@@ -63,6 +66,7 @@ class Asked:
     target: list[int]
     about: list[Box | None]
     line: list[Box | None]
+    lined: list[bool]
     coordinate: list[int]
     end: list[int]
 
@@ -101,15 +105,29 @@ class SampleEncoder:
         # What questions share is never empty (packed.py): the template's first token.
         return (prefix, rest) if sizes else (rest[:1], rest[1:])
 
+    def later_ids(
+        self, prompt: str, sizes: list[Size], tilings: list[Tiling]
+    ) -> list[int]:
+        """A user's turn that follows others, to where its answer begins."""
+        turn = Turn("user", split_regions(prompt, sizes, self.config.coordinates.range))
+        template = replace(self.config.prompt, bos="", system="")
+        pieces = turn_pieces([turn], template)
+        return [i for p in pieces for i in self.encoder.piece_ids(p, tilings)]
+
     def ask(
         self,
         question: Question,
         sizes: list[Size],
         tilings: list[Tiling],
         limit: int,
+        later: bool = False,
     ) -> Asked | None:
-        """The question with its answer, or nothing where they exceed `limit` tokens."""
-        _, asked = self.question_ids(question.prompt, sizes, tilings)
+        """The question with its answer, or nothing where they exceed `limit` tokens.
+        later: it follows other turns."""
+        if later:
+            asked = self.later_ids(question.prompt, sizes, tilings)
+        else:
+            _, asked = self.question_ids(question.prompt, sizes, tilings)
         answer = self.answer_ids(question.answer, sizes, tilings)
         if len(asked) + len(answer) - 1 > limit:
             return None
@@ -119,7 +137,39 @@ class SampleEncoder:
         if not question.whole:
             target[-1] = NO_TARGET
         ids = [*asked, *answer[:-1]]
-        return Asked(question.task, ids, target, about, line, coordinate, end)
+        lined = [question.task in TEXT_TASKS] * len(ids)
+        return Asked(question.task, ids, target, about, line, lined, coordinate, end)
+
+    def converse(
+        self,
+        questions: list[Question],
+        sizes: list[Size],
+        tilings: list[Tiling],
+        limit: int,
+    ) -> Asked | None:
+        """Questions in turn, each after the answers to those before it; those that
+        exceed `limit` tokens, or whose answer has no end, are passed over."""
+        talk: Asked | None = None
+        for question in questions:
+            later = talk is not None
+            asked = self.ask(question, sizes, tilings, limit, later)
+            if asked and question.whole:
+                talk = self.joined(talk, asked) if talk else asked
+        return talk
+
+    def joined(self, first: Asked, then: Asked) -> Asked:
+        """A turn after others; between them the end of an answer, which is to predict
+        nothing."""
+        return Asked(
+            "conversation",
+            [*first.ids, self.encoder.end_id, *then.ids],
+            [*first.target, NO_TARGET, *then.target],
+            [*first.about, None, *then.about],
+            [*first.line, None, *then.line],
+            [*first.lined, False, *then.lined],
+            [*first.coordinate, NO_TARGET, *then.coordinate],
+            [*first.end, NO_TARGET, *then.end],
+        )
 
     def ends(
         self, target: list[int], line: list[Box | None], quoted: bool

@@ -368,24 +368,16 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         "--long-share", type=float, default=0.12, help="of batches with one long answer"
     )
     parser.add_argument("--long", nargs="+", choices=tuple(LONG), default=list(LONG))
-    parser.add_argument(
-        "--read", type=float, default=0.0, help="share of batches that are only read"
-    )
-    parser.add_argument(
-        "--several", type=float, default=0.0, help="share of batches of several screens"
-    )
-    parser.add_argument(
-        "--drawn", type=float, default=0.0, help="share of batches of drawn pages"
-    )
-    parser.add_argument(
-        "--moved", type=float, default=0.25, help="share of screens at another scale"
-    )
-    parser.add_argument(
-        "--cropped",
-        type=float,
-        default=0.0,
-        help="share of batches of parts of screens",
-    )
+    for name, share, what in (
+        ("read", 0.0, "batches that are only read"),
+        ("several", 0.0, "batches of several screens"),
+        ("turns", 0.0, "batches of short answers that are conversations"),
+        ("drawn", 0.0, "batches of drawn pages"),
+        ("moved", 0.25, "screens at another scale"),
+        ("cropped", 0.0, "batches of parts of screens"),
+    ):
+        flag, what = f"--{name}", f"share of {what}"
+        parser.add_argument(flag, type=float, default=share, help=what)
     parser.add_argument("--patches", type=int, default=96, help="with boxes, a screen")
     parser.add_argument("--aid", type=float, default=0.5, help="weight of those losses")
     parser.add_argument("--spread", type=float, default=3.0)

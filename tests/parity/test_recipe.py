@@ -172,6 +172,20 @@ def test_screens_with_little_text_are_left_out(make: Make) -> None:
         trainer.draws.batch(Random(0))
 
 
+# -- conversations -----------------------------------------------------------------
+
+
+@torch.enable_grad()
+def test_short_questions_are_asked_in_turn(make: Make) -> None:
+    trainer = make("--turns", 1, "--long-share", 0, "--questions", 9)
+    end = trainer.draws.samples.encoder.end_id
+    _, batch = trainer.draws.batch(Random(0))
+    turns = [[a.target.count(end) for a in row] for row in batch.asked]
+    assert all(1 <= count <= 4 for row in turns for count in row)
+    assert max(max(row) for row in turns) >= 2
+    assert math.isfinite(trainer.train_step()["loss"])
+
+
 # -- questions without a picture ---------------------------------------------------
 
 

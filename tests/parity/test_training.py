@@ -38,7 +38,8 @@ from mm15_mlx.convert.mm15_torch.targets import (
     page_glyphs,
     screen_targets,
 )
-from mm15_mlx.prompt import ImageSlot, Turn
+from mm15_mlx.grounding import split_regions
+from mm15_mlx.prompt import ImageSlot, Piece, Turn
 from mm15_mlx.screens.questions import Question
 from mm15_mlx.tiling import plan
 
@@ -86,6 +87,42 @@ def test_a_question_is_what_a_user_would_ask(samples: SampleEncoder) -> None:
     # where the prompt ends, the answer's first token is to be predicted
     assert asked.target[len(prompt) - len(prefix) - 1] == answer[0]
     assert samples.config.prompt.image_token_id not in answer
+
+
+def test_a_conversation_is_what_a_user_would_have(samples: SampleEncoder) -> None:
+    tiling = plan(*SIZE, samples.config.tiling)
+    regions = samples.config.coordinates.range
+    prefix, _ = samples.question_ids("", [SIZE], [tiling])
+    talk = samples.converse(QUESTIONS, [SIZE], [tiling], 10_000)
+    assert talk is not None
+    said: list[Piece] = [ImageSlot(0)]
+    turns = []
+    for question in QUESTIONS:
+        said += split_regions(question.prompt, [SIZE], regions)
+        answer = split_regions(question.answer, [SIZE], regions)
+        turns += [Turn("user", said), Turn("assistant", answer)]
+        said = []
+    assert prefix + talk.ids == samples.encoder.encode(turns, [tiling])[:-1]
+    # every answer is to be predicted with its end, and nothing between them
+    answers = [samples.answer_ids(q.answer, [SIZE], [tiling]) for q in QUESTIONS]
+    assert [t for t in talk.target if t != NO_TARGET] == sum(answers, [])
+    follows = dict(zip(range(len(talk.ids)), talk.ids[1:], strict=False))
+    assert all(t in (NO_TARGET, follows.get(k, t)) for k, t in enumerate(talk.target))
+    alone = [samples.ask(q, [SIZE], [tiling], 10_000) for q in QUESTIONS]
+    for name in ("about", "line", "lined", "coordinate", "end"):
+        assert len(getattr(talk, name)) == len(talk.ids), name
+    for name in ("about", "line"):
+        told = [v for a in alone for v in getattr(a, name) if v]
+        assert [v for v in getattr(talk, name) if v] == told, name
+
+
+def test_what_is_too_long_is_no_turn(samples: SampleEncoder) -> None:
+    tiling = plan(*SIZE, samples.config.tiling)
+    alone = [samples.ask(q, [SIZE], [tiling], 10_000) for q in QUESTIONS]
+    limit = min(len(a.ids) for a in alone)
+    talk = samples.converse(QUESTIONS, [SIZE], [tiling], limit)
+    assert talk is not None and len(talk.ids) == limit
+    assert samples.converse(QUESTIONS, [SIZE], [tiling], 1) is None
 
 
 def test_packed_questions_are_the_questions_asked_alone(samples: SampleEncoder) -> None:
