@@ -17,8 +17,7 @@ from mm15_mlx import costs, fast_cpu
 from mm15_mlx.chips import Rates
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.decoder import KVCache
-from mm15_mlx.generate import VIEWS_AT_ONCE
-from mm15_mlx.mm15 import MM15
+from mm15_mlx.mm15 import MM15, patches, views_together
 
 _BUDGET_S = 0.4
 _TRIES = 3
@@ -67,7 +66,7 @@ def measured(config: ModelConfig, model: MM15, tokens: int, views: int) -> Rates
             module.__class__ = fast_cpu.QuantizedLinear
     encode = connect = 1.0
     if views:
-        together = min(views, VIEWS_AT_ONCE)
+        together = min(views, views_together(config))
         encode, connect = _encoder(config, model, together)
     return Rates(encode, connect, _prefill(config, model, tokens),
                  _step(config, model, tokens))  # fmt: skip
@@ -80,7 +79,7 @@ def _encoder(config: ModelConfig, model: MM15, views: int) -> tuple[float, float
     block = model.encoder.layers[0]
     width = config.vision_config.hidden_size
     # Values as they are inside: attention over equal ones would be as fast.
-    x = mx.random.normal((views, costs.patches(config), width))
+    x = mx.random.normal((views, patches(config), width))
     features = mx.random.normal((views, config.view_grid**2, width))
     mx.eval(x, features, block.parameters(), model.connector.parameters())
     one = seconds(lambda: block(x))

@@ -19,8 +19,7 @@ from mlx.utils import tree_flatten
 
 from mm15_mlx.config import ModelConfig, UserError
 from mm15_mlx.decoder import KVCache
-from mm15_mlx.generate import VIEWS_AT_ONCE
-from mm15_mlx.mm15 import MM15
+from mm15_mlx.mm15 import MM15, patches, view_numbers, views_together
 from mm15_mlx.quantize import PARTS, Quantisation, choose, part_of
 from mm15_mlx.tiling import plan
 
@@ -73,11 +72,6 @@ def weights(config: ModelConfig, model: MM15, float_bytes: int | None) -> Weight
         size = array.size * float_bytes if floating else array.nbytes
         nbytes[part_of(name)] += size
     return Weights(numbers, nbytes)
-
-
-def patches(config: ModelConfig) -> int:
-    """Tokens of one view inside the encoder."""
-    return config.view_grid**2 + config.vision_config.class_token
 
 
 def encoder_flop(config: ModelConfig) -> float:
@@ -181,16 +175,11 @@ class Alive:
 
 def alive(config: ModelConfig, views: int, tokens: int, chunk: int = 2048) -> Alive:
     """With V views and a prompt of L tokens, read `chunk` tokens at a time."""
-    v, c, t = config.vision_config, config.connector_config, config.text_config
+    c, t = config.connector_config, config.text_config
     pixels = 3 * config.tiling.tile_size**2
     features = views * c.num_visual_tokens * t.hidden_size
-    n, seen = patches(config), config.view_grid**2
-    # Both sides of the activation and what it is made in; the residual and its kin.
-    block = n * (3 * v.intermediate_size + 5 * v.hidden_size)
-    wide = 11 * c.hidden_size if c.type == "c_abstractor" else 3 * v.hidden_size
-    together = min(views, VIEWS_AT_ONCE)
     encoding = views * pixels + features
-    encoding += together * max(block, wide * seen, 2 * pixels)
+    encoding += min(views, views_together(config)) * view_numbers(config)
     width = dense_like(config).text_config.intermediate_size
     layer = min(tokens, chunk) * (3 * width + 6 * t.hidden_size)
     cache = capacity(tokens) * kv_bytes(config, 1)

@@ -21,7 +21,7 @@ from mm15_mlx import ui
 from mm15_mlx.evaluate import Prediction, message, opened
 from mm15_mlx.generate import generate
 from mm15_mlx.images import ImageLike, load_picture
-from mm15_mlx.mm15 import MM15
+from mm15_mlx.mm15 import MM15, views_together
 from mm15_mlx.processor import Prepared, Processor
 from mm15_mlx.quantize import Quantisation
 
@@ -29,7 +29,6 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "settings.png"
 # Compared at most: a log-probability of every word of the vocabulary is kept of each.
 ANSWER_TOKENS = 64  # of an answer; a list of widgets has hundreds
 ANSWERS = 64  # of tasks, evenly spread over them
-VIEWS_AT_ONCE = 4
 Say = Callable[[str], None]
 Features = dict[tuple[str, ...], mx.array]  # visual tokens (M, D) by pictures' keys
 
@@ -133,8 +132,9 @@ def visual_tokens(model: MM15, processor: Processor, prepared: Prepared) -> mx.a
     for picture in prepared.images:
         pixels = processor.pixels(picture)
         views = []
-        for start in range(0, pixels.shape[0], VIEWS_AT_ONCE):
-            views.append(model.encode_image(pixels[start : start + VIEWS_AT_ONCE]))
+        together = views_together(model.config)
+        for start in range(0, pixels.shape[0], together):
+            views.append(model.encode_image(pixels[start : start + together]))
             mx.eval(views[-1])
         packed.append(model.pack(mx.concatenate(views), picture.packing))
     return mx.concatenate(packed)

@@ -26,7 +26,7 @@ from mm15_mlx.decoding import (
 )
 from mm15_mlx.grounding import Box, Point, asked_label, parse_answer
 from mm15_mlx.images import ImageLike
-from mm15_mlx.mm15 import MM15
+from mm15_mlx.mm15 import MM15, views_together
 from mm15_mlx.processor import (
     Message,
     Prepared,
@@ -36,8 +36,6 @@ from mm15_mlx.processor import (
     Video,
 )
 from mm15_mlx.prompt import PICTURE, VIDEO, WHOLE, AnswerDecoder, reach
-
-VIEWS_AT_ONCE = 4
 
 
 @dataclass
@@ -208,6 +206,13 @@ def stream_generate(
     yield from decode(model, processor, prepared, Options(**options))
 
 
+def runs_ahead() -> bool:
+    """Whether a step is begun before its token is known: a GPU then never waits for
+    Python, and one step in vain ends each answer. On a CPU that step would cost more
+    than all the waiting."""
+    return mx.default_device() != mx.cpu
+
+
 def decode(
     model: MM15,
     processor: Processor,
@@ -249,14 +254,20 @@ def decode(
     fed: list[int] = []
     prompt_tps = (len(prepared.ids) - known) / max(timings.prefill_s, 1e-9)
     begin = time.perf_counter()
-    reason = None
+    reason, ahead = None, runs_ahead()
     while reason is None:
-        value = int(token.item())
-        reason = answer.ends(value)
-        if reason is None:  # the next step runs while this token is being written out
-            fed.append(value)
-            token = sampler(step(model, token, cache, options))
+        last = token
+        if ahead:
+            token = sampler(step(model, last, cache, options))
             mx.async_eval(token)
+        value = int(last.item())
+        reason = answer.ends(value)
+        if reason is None and not ahead:
+            # the next step runs while this token is being written out
+            token = sampler(step(model, last, cache, options))
+            mx.async_eval(token)
+        if reason is None or ahead:
+            fed.append(value)
         text = answer.text(value, reason)
         elapsed = time.perf_counter() - begin
         timings.decode_tokens_per_s = (answer.count - 1) / elapsed
@@ -314,18 +325,15 @@ def _visual_tokens(
     store = processor.memory.store
     features = store.load(model, picture.key, picture.tokens)
     if features is None:
-        encoded = _encode(model, processor.groups(picture, VIEWS_AT_ONCE), stop)
+        groups = processor.groups(picture, views_together(model.config))
+        encoded = _encode(model, groups, stop)
         features = model.pack(encoded, picture.packing)
         store.save(model, picture.key, features)
     return features
 
 
 def _encode(model: MM15, groups: Iterator[mx.array], stop: Stop) -> mx.array:
-    """Visual tokens (V, Q, D) of views (V, S, S, 3), a few views at a time.
-
-    Where attention has no fused kernel its scores are whole: 340 MB for one view of
-    ViT-H at 672 px.
-    """
+    """Visual tokens (V, Q, D) of views (V, S, S, 3), a group of them at a time."""
     encoded = []
     for views in groups:
         if stop():

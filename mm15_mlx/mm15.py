@@ -20,6 +20,27 @@ from mm15_mlx.connector import build_connector
 from mm15_mlx.decoder import Block, Decoder, KVCache
 from mm15_mlx.encoder import Encoder
 
+ENCODE_BYTES = 512 * 2**20  # of what is alive while views are encoded together
+
+
+def patches(config: ModelConfig) -> int:
+    """Tokens of one view inside the encoder."""
+    return config.view_grid**2 + config.vision_config.class_token
+
+
+def view_numbers(config: ModelConfig) -> int:
+    """Numbers alive at once while one view is encoded."""
+    v, c = config.vision_config, config.connector_config
+    # Both sides of the activation and what it is made in; the residual and its kin.
+    block = patches(config) * (3 * v.intermediate_size + 5 * v.hidden_size)
+    wide = 11 * c.hidden_size if c.type == "c_abstractor" else 3 * v.hidden_size
+    return max(block, wide * config.view_grid**2, 6 * config.tiling.tile_size**2)
+
+
+def views_together(config: ModelConfig) -> int:
+    """How many views are encoded in one batch: as many as `ENCODE_BYTES` hold."""
+    return max(1, ENCODE_BYTES // (4 * view_numbers(config)))
+
 
 def splice(
     embeddings: mx.array, placeholders: mx.array, features: mx.array

@@ -22,7 +22,7 @@ from mm15_mlx.chips import Chip, Rates
 from mm15_mlx.config import PRESETS, ModelConfig, UserError
 from mm15_mlx.images import load_picture
 from mm15_mlx.load import bundled_models, find_model
-from mm15_mlx.mm15 import MM15
+from mm15_mlx.mm15 import MM15, views_together
 from mm15_mlx.quantize import Quantisation, packed_ways
 from mm15_mlx.tiling import Tiling
 from mm15_mlx.tiling import plan as plan_tiling
@@ -265,7 +265,11 @@ def _facts(
         "chip": chip.name if chip else "cpu",
         "bandwidth_gb_s": chip.bandwidth if chip else None,
         "tflops": round(chip.tflops, 1) if chip else None,
-        "question": asdict(asked) | {"prompt": asked.prompt},
+        "question": asdict(asked)
+        | {
+            "prompt": asked.prompt,
+            "views_together": min(asked.views, views_together(planned.config)),
+        },
         "memory": {
             "weights": dict(held.nbytes),
             "encoding": needs.encoding,
@@ -314,7 +318,8 @@ def _text(facts: dict[str, Any]) -> str:
     )
     phases = ("encoding", "prefilling", "answering")
     worst = max(phases, key=lambda p: m[p])
-    notes = {"encoding": "activations of 4 views", "answering": cache}
+    together = asked["views_together"]
+    notes = {"encoding": f"activations of {together} views at once", "answering": cache}
     notes["prefilling"] = "the prompt's activations and KV cache"
     for phase in phases:
         counted = "" if phase == worst else " (not at once)"

@@ -1,5 +1,6 @@
 """Stopping answers of the app: waiting ones, at their picture, as they are written."""
 
+import importlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,6 @@ from mm15_mlx.apps.page import Asking, Page
 from mm15_mlx.apps.worker import BusyError, Choice, Ticket, Waiting, Worker
 from mm15_mlx.config import UserError
 from mm15_mlx.decoding import Stop
-from mm15_mlx.generate import VIEWS_AT_ONCE
 from mm15_mlx.images import load_picture
 from mm15_mlx.load import load_processor
 from mm15_mlx.mm15 import MM15
@@ -78,6 +78,8 @@ def test_stop_while_the_picture_is_read(
 ) -> None:
     """Its user waits for nothing more; no further views are encoded, and the next
     question is answered."""
+    answering = importlib.import_module("mm15_mlx.generate")
+    monkeypatch.setattr(answering, "views_together", lambda config: 2)
     go, reached = threading.Event(), threading.Event()
     encode, views = MM15.encode_image, []
 
@@ -101,7 +103,7 @@ def test_stop_while_the_picture_is_read(
     assert finish(second.events())[1].result.generation_tokens == 3
     prepare = load_processor(ui_folder).prepare
     mine, others = (len(prepare("What?", [p]).images[0].views) for p in (screen, other))
-    assert views[0] == VIEWS_AT_ONCE < mine and sum(views[1:]) == others
+    assert views[0] == 2 < mine and sum(views[1:]) == others
     assert capsys.readouterr().err == ""  # a stop is no failure
 
 

@@ -1,6 +1,7 @@
 """An answer that is stopped before its first token: when that takes effect, and what of
 the reading is kept."""
 
+import importlib
 from typing import Any
 
 import pytest
@@ -14,6 +15,12 @@ from mm15_mlx.processor import Processor
 
 STEP = 32  # tokens of a chunk
 ASKED = [("views", 4), ("views", 1), *[("reads", STEP)] * 3]  # the picture has 5 views
+
+
+@pytest.fixture(autouse=True)
+def four_views_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering = importlib.import_module("mm15_mlx.generate")
+    monkeypatch.setattr(answering, "views_together", lambda config: 4)
 
 
 def after(times: int) -> Stop:

@@ -22,7 +22,7 @@ from mm15_mlx.config import (
     VisionConfig,
 )
 from mm15_mlx.load import load_processor
-from mm15_mlx.mm15 import MM15
+from mm15_mlx.mm15 import ENCODE_BYTES, MM15, patches, view_numbers, views_together
 from mm15_mlx.quantize import PARTS, Quantisation
 from mm15_mlx.tokenizer import TOKENIZER_FILE
 from mm15_mlx.weights import load_model, save_model
@@ -114,11 +114,26 @@ def test_memory_is_what_an_answer_takes(
     assert needs.total == needs.mlx + plan.RUNTIME
 
 
+@pytest.mark.parametrize(("name", "together"), [("nano-ui", 59), ("1b", 2)])
+def test_views_are_encoded_within_a_budget(name: str, together: int) -> None:
+    config = PRESETS[name]
+    assert views_together(config) == together
+    assert 4 * view_numbers(config) * together <= ENCODE_BYTES
+    assert 4 * view_numbers(config) * (together + 1) > ENCODE_BYTES
+
+
+def test_a_view_that_exceeds_the_budget_is_encoded_alone(
+    tiny_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mm15_mlx.mm15.ENCODE_BYTES", 1)
+    assert views_together(tiny_config) == 1
+
+
 def test_the_encoders_work(
     tiny_model: MM15, tiny_config: ModelConfig, multiplied: list[float]
 ) -> None:
     mx.eval(tiny_model.encoder(mx.zeros((2, 84, 84, 3))))
-    n = costs.patches(tiny_config)
+    n = patches(tiny_config)
     assert n == 37
     scores = 2 * 4 * n * n * 32  # per layer and view: two products of N × N × D
     expected = sum(multiplied) + 2 * scores

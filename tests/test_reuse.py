@@ -1,5 +1,6 @@
 """What a second question about the same picture need not pay for."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,32 @@ def test_the_same_question_again(
     assert counted.views == [] and counted.reads[0] == 1
 
 
+@pytest.mark.parametrize("limit", [1, N])
+def test_a_step_ahead_of_its_token_changes_nothing(
+    ui: tuple[MM15, Processor], counted: Counter, screen: Path, limit: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What a GPU does: the step in vain at the end is remembered like the others."""
+    model, processor = ui
+    first = generate(model, processor, QUESTION, images=[screen], max_tokens=limit)
+    after: list[dict[str, Any]] = [
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": first.text},
+        {"role": "user", "content": "Where?"},
+    ]
+    then = generate(model, processor, after, images=[screen], max_tokens=limit)
+    processor.memory.forget()
+    answering = importlib.import_module("mm15_mlx.generate")
+    monkeypatch.setattr(answering, "runs_ahead", lambda: True)
+    counted.clear()
+    ahead = generate(model, processor, QUESTION, images=[screen], max_tokens=limit)
+    assert ahead.tokens == first.tokens
+    assert ahead.finish_reason == first.finish_reason
+    assert counted.reads[1:] == [1] * limit  # one more than tokens were wanted
+    again = generate(model, processor, after, images=[screen], max_tokens=limit)
+    assert again.tokens == then.tokens
+
+
 def test_another_picture_of_the_same_size_is_another(
     ui: tuple[MM15, Processor], counted: Counter, screen: Path
 ) -> None:
@@ -116,7 +143,7 @@ def test_ground_reads_each_query_alone(
 ) -> None:
     queries = ["button", '"Wi-Fi"', "General icon"]
     cli("ground", "--model", button, "--image", screen, "--query", *queries)
-    assert counted.views == [4, 1]
+    assert counted.views == [5]
     picture, *others = (n for n in counted.reads if n > 1)
     assert picture > 80 and len(others) == 2 and max(others) < 20
 
@@ -126,7 +153,7 @@ def test_chat_reads_each_turn_alone(
 ) -> None:
     turns = "Where?\nAnd the icon?\nAnd two?\n"
     cli("chat", "--model", button, "--image", screen, stdin=turns)
-    assert counted.views == [4, 1]
+    assert counted.views == [5]
     picture, *others = (n for n in counted.reads if n > 1)
     assert picture > 80 and len(others) == 2 and max(others) < 40
 
