@@ -8,6 +8,9 @@ the page and nothing more: no phone is drawn around it, reward and timer are hid
 Where exactly one click earns the whole reward, the page's own instruction becomes a
 `find_widget` query, with the box of the element that earns it (`asks: instruction`).
 
+With `--screens DIR` it writes annotated screens instead, as `data screens` does: an app
+style to fine-tune on (worked_example.py), of other episodes than the tasks.
+
 Run: pip install --no-deps miniwob; python benchmarks/miniwob.py
 """
 
@@ -31,6 +34,7 @@ from mm15_mlx.screens.tasks import candidates
 Row = dict[str, Any]
 
 WIDTH, HEIGHT, SCALE = 160, 210, 3
+SEEDS = 8  # of the tasks that are kept in data/
 OUT = Path(__file__).parent / "data" / "miniwob.jsonl"
 
 # Forms, lists, dialogs, menus and small apps. No games, shapes or drawing, which are
@@ -199,6 +203,9 @@ class Stage:
         self.page.evaluate(SETUP_JS)
         return tuple(self.page.evaluate(BEGIN_JS, str(seed)))
 
+    def picture(self) -> Image.Image:
+        return Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
+
     def annotate(self) -> dict[str, Any]:
         """{"texts", "elements"} of what is seen, in CSS pixels."""
         for script in ("measure", "annotate"):
@@ -226,15 +233,39 @@ class Stage:
         return hits[0] if len(hits) == 1 else None
 
 
+def in_pixels(found: dict[str, Any]) -> dict[str, list[Row]]:
+    """`texts` and `elements` with boxes in the picture's pixels."""
+    size = SCALE, WIDTH, HEIGHT
+    return {
+        key: [{**item, "box": scaled(item["box"], *size)} for item in found[key]]
+        for key in ("texts", "elements")
+    }
+
+
+def screen_row(name: str, seed: int, found: dict[str, Any]) -> Row:
+    """A page as `data screens` writes a screen."""
+    return {
+        "id": f"miniwob-{name}-{seed}",
+        "image": f"images/{name}-{seed}.webp",
+        "width": WIDTH * SCALE,
+        "height": HEIGHT * SCALE,
+        "scale": SCALE,
+        "kit": "miniwob",
+        "theme": "",
+        "layout": name,
+        "viewport": f"{WIDTH}x{HEIGHT}",
+        "dark": False,
+        "seed": seed,
+        **in_pixels(found),
+    }
+
+
 def tasks(name: str, seed: int, instruction: str, found: dict[str, Any],
           target: Row | None) -> Iterator[Row]:  # fmt: skip
     """At most one task of each kind about one page, boxes in its picture's pixels."""
     rng = Random(f"{name} {seed}")
     size = SCALE, WIDTH, HEIGHT
-    screen = {
-        key: [{**item, "box": scaled(item["box"], *size)} for item in found[key]]
-        for key in ("texts", "elements")
-    }
+    screen = in_pixels(found)
     pools = candidates(screen, rng)
     chosen = {
         task: rng.choice(pools[task])
@@ -278,16 +309,13 @@ def tasks(name: str, seed: int, instruction: str, found: dict[str, Any],
 
 
 def build(
-    out: Path, pages: Sequence[str] = PAGES, seeds: Sequence[int] = range(8)
+    out: Path, pages: Sequence[str] = PAGES, seeds: Sequence[int] = range(SEEDS)
 ) -> int:
     """Write `out` and, beside it, miniwob/PAGE-SEED.webp; returns the count of tasks.
 
     Rows go seed by seed, so that the first N are about many pages.
     """
-    folder = html_folder()
-    for name in pages:
-        if not (folder / "miniwob" / f"{name}.html").is_file():
-            raise UserError(f"the package miniwob has no page {name!r}; see {folder}")
+    folder = checked_folder(pages)
     pictures = out.parent / "miniwob"
     pictures.mkdir(parents=True, exist_ok=True)
     count = 0
@@ -297,7 +325,7 @@ def build(
             for name in pages:
                 instruction, words = stage.begin(name, seed)
                 found = stage.annotate()
-                shot = Image.open(io.BytesIO(stage.page.screenshot())).convert("RGB")
+                shot = stage.picture()
                 target = stage.target(name, seed, words, found["elements"])
                 shot.save(pictures / f"{name}-{seed}.webp", quality=55, method=6)
                 for row in tasks(name, seed, instruction, found, target):
@@ -307,14 +335,47 @@ def build(
     return count
 
 
+def build_screens(out: Path, pages: Sequence[str], seeds: Sequence[int]) -> int:
+    """Write screens.jsonl and images into a folder; returns the count of screens."""
+    folder = checked_folder(pages)
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    with (
+        Camera(folder) as camera,
+        (out / "screens.jsonl").open("w", encoding="utf-8") as lines,
+    ):
+        stage = Stage(camera)
+        for seed in seeds:
+            for name in pages:
+                stage.begin(name, seed)
+                row = screen_row(name, seed, stage.annotate())
+                stage.picture().save(out / row["image"], quality=80)
+                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            print(f"episode {seed}", file=sys.stderr)
+    return len(pages) * len(seeds)
+
+
+def checked_folder(pages: Sequence[str]) -> Path:
+    """`html_folder`; UserError where it lacks one of the pages."""
+    folder = html_folder()
+    for name in pages:
+        if not (folder / "miniwob" / f"{name}.html").is_file():
+            raise UserError(f"the package miniwob has no page {name!r}; see {folder}")
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--pages", nargs="+", default=PAGES)
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="episodes of a page")
+    parser.add_argument("--screens", type=Path, help="folder of annotated screens")
     args = parser.parse_args()
     try:
-        print(build(args.out, args.pages, range(args.seeds)))
+        if args.screens:  # episodes that no task of ours is about
+            seeds = range(SEEDS, SEEDS + args.seeds)
+            print(build_screens(args.screens, args.pages, seeds))
+        else:
+            print(build(args.out, args.pages, range(args.seeds)))
     except UserError as error:
         sys.exit(f"error: {error}")
 

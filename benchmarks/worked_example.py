@@ -3,7 +3,9 @@
 Renders screens of one UI kit (or takes rendered ones), keeps every fifth for the test,
 writes the rest as training rows, trains a LoRA on `nano-ui`, and evaluates the model
 with and without it on the kept screens and on a general set, which it must not forget.
-The last line of stdout is one JSON document.
+A row is a conversation of several questions about one screen: the picture, which takes
+most of the time, is read once for all of them. The last line of stdout is one JSON
+document.
 
 Run: python benchmarks/worked_example.py --out style --kit weui \
          --general benchmarks/data/layouts-ten-kits.jsonl
@@ -22,16 +24,27 @@ from typing import Any
 from mm15_mlx import load
 from mm15_mlx.config import UserError
 from mm15_mlx.evaluate import predictions, read_tasks, task_means
-from mm15_mlx.screens.questions import short_questions
+from mm15_mlx.screens.questions import Question, short_questions
 from mm15_mlx.screens.sheet import read_rows
 from mm15_mlx.screens.tasks import tasks
 from mm15_mlx.train import run
 
 EVERY = 5  # one screen of so many is for the test, and the one after it validates
 Metrics = dict[str, Any]
+Message = dict[str, str]
 
 
-def write_data(screens: Path, out: Path, questions: int, per_task: int) -> None:
+def conversation(questions: Sequence[Question]) -> list[Message]:
+    return [
+        {"role": role, "content": text}
+        for q in questions
+        for role, text in (("user", q.prompt), ("assistant", q.answer))
+    ]
+
+
+def write_data(
+    screens: Path, out: Path, questions: int, turns: int, per_task: int
+) -> None:
     """train.jsonl, valid.jsonl and tasks.jsonl in `out`, beside links to pictures."""
     rows = read_rows(screens)
     lines: dict[str, list[dict[str, Any]]] = {"train": [], "valid": [], "tasks": []}
@@ -40,14 +53,16 @@ def write_data(screens: Path, out: Path, questions: int, per_task: int) -> None:
             lines["tasks"] += tasks(row, str(screens.resolve()), per_task, seed=0)
             continue
         name = "valid" if k % EVERY == 1 and k > EVERY else "train"
-        for asked in short_questions(row, Random(k), questions):
-            lines[name].append({
-                "messages": [
-                    {"role": "user", "content": asked.prompt},
-                    {"role": "assistant", "content": asked.answer},
-                ],
+        rng = Random(k)
+        asked = short_questions(row, rng, questions)
+        rng.shuffle(asked)
+        lines[name] += [
+            {
+                "messages": conversation(asked[start : start + turns]),
                 "images": [str((screens / row["image"]).resolve())],
-            })  # fmt: skip
+            }
+            for start in range(0, len(asked), turns)
+        ]
     out.mkdir(parents=True, exist_ok=True)
     for name, values in lines.items():
         text = "".join(json.dumps(v, ensure_ascii=False) + "\n" for v in values)
@@ -80,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--screens", type=Path, help="rendered already; else rendered")
     parser.add_argument("--kit", default="weui")
     parser.add_argument("--n", type=int, default=200, help="screens to render")
-    parser.add_argument("--questions", type=int, default=8, help="of a screen")
+    parser.add_argument("--questions", type=int, default=24, help="of a screen")
+    parser.add_argument("--turns", type=int, default=8, help="of a conversation")
     parser.add_argument("--per-task", type=int, default=2)
     parser.add_argument("--general", type=Path, help="tasks not to be forgotten")
     parser.add_argument("--limit", type=int, help="of the tasks of each set")
@@ -96,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             build.render_screens(screens, args.n, 0, build.Options(kits=(args.kit,)))
         data, adapters = args.out / "data", args.out / "adapters"
-        write_data(screens, data, args.questions, args.per_task)
+        write_data(screens, data, args.questions, args.turns, args.per_task)
         sets = {"style": data / "tasks.jsonl"}
         if args.general:
             sets["general"] = args.general

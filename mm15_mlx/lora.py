@@ -20,7 +20,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-from mm15_mlx.checkpoint import FLOATS, WeightsError, listed, read_header
+from mm15_mlx.checkpoint import WeightsError, listed, read_header
 from mm15_mlx.config import ModelConfig, UserError
 from mm15_mlx.encoder import resize_table
 from mm15_mlx.mm15 import MM15
@@ -31,6 +31,7 @@ from mm15_mlx.peft_adapters import (
     ours_of_mlx_lm,
     read_peft_config,
 )
+from mm15_mlx.weights import mismatches
 
 ADAPTERS = "adapters.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -261,17 +262,7 @@ def load_adapters(model: MM15, folder: Path) -> int:
     read, _ = read_header(path)
     stored = {ours_of_mlx_lm(name): s for name, s in read.items()}
     make_trainable(model, tuning)
-    expected = trained_tensors(model)
-    problems = [f"{name}: unknown" for name in stored if name not in expected]
-    for name, array in expected.items():
-        if name not in stored:
-            problems.append(f"{name}: missing")
-        elif stored[name].shape != array.shape:
-            problems.append(
-                f"{name}: shape {stored[name].shape}, expected {array.shape}"
-            )
-        elif stored[name].dtype not in FLOATS:
-            problems.append(f"{name}: type {stored[name].dtype}, expected a float")
+    problems = mismatches(trained_tensors(model), stored)
     if problems:
         raise WeightsError(
             f"the adapters in {folder} do not fit this model; give the model that they "

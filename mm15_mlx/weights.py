@@ -57,7 +57,7 @@ def load_model(
     stored = {name: s for tensors in files.values() for name, s in tensors.items()}
     model = MM15(config)
     problems = quantize_like(model, stored)
-    problems += _mismatches(model, stored)
+    problems += mismatches(dict(tree_flatten(model.parameters())), stored)
     if problems:
         raise WeightsError(
             f"the weights in {folder} do not fit its {CONFIG}; "
@@ -118,10 +118,11 @@ def _way(width: int, stored: Mapping[str, Stored], path: str) -> dict[str, Any] 
     return {"group_size": group_size, "bits": bits, "mode": _MODES[group_size, bits]}
 
 
-def _mismatches(model: nn.Module, stored: Mapping[str, Stored]) -> list[str]:
-    """Every parameter that is missing, unknown, mis-shaped or of a wrong type."""
+def mismatches(
+    expected: Mapping[str, mx.array], stored: Mapping[str, Stored]
+) -> list[str]:
+    """Every tensor that is missing, unknown, mis-shaped or of a wrong type."""
     problems = []
-    expected = dict(tree_flatten(model.parameters()))
     for name, array in expected.items():
         if name not in stored:
             problems.append(f"{name}: missing")

@@ -241,7 +241,7 @@ def test_fused_into_a_quantised_base(packed_folder: Path, tmp_path: Path) -> Non
             lambda t: t.update(
                 {"decoder.layers.0.mlp.up_proj.lora_b": mx.zeros((8, 96), mx.int32)}
             ),
-            "up_proj.lora_b: type I32, expected a float",
+            "up_proj.lora_b: type I32, expected mlx.core.float32",
         ),
     ],
 )

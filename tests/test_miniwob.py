@@ -11,6 +11,7 @@ import re
 import sys
 from collections import defaultdict
 from pathlib import Path
+from random import Random
 from types import ModuleType
 
 import pytest
@@ -19,6 +20,9 @@ from PIL import Image
 from mm15_mlx.config import UserError
 from mm15_mlx.evaluate import read_tasks
 from mm15_mlx.screens.capture import find_chromium
+from mm15_mlx.screens.questions import short_questions
+from mm15_mlx.screens.sheet import read_rows
+from mm15_mlx.screens.tasks import tasks
 from mm15_mlx.ui import ELEMENT_TYPES
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -138,6 +142,19 @@ def test_unknown_page_is_named(
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_a_page_is_a_screen_to_train_on(bench: ModuleType) -> None:
+    row = element("menuitem", "row", [10, 90, 40, 99], accept=["link"])
+    line = {"text": "row", "box": [12, 91, 30, 98]}
+    found = bench.screen_row("menu", 9, {"texts": [line], "elements": [row]})
+    assert found["image"] == "images/menu-9.webp"
+    assert found["texts"][0]["box"] == [36, 273, 90, 294]
+    asked = {q.task: q for q in short_questions(found, Random(0), 20)}
+    assert asked["find_text"].answer == "<box>36,273,90,294</box>"
+    assert asked["widget_class"].answer == "menuitem"
+    (typed,) = [t for t in tasks(found, "x", 1, 0) if t["task"] == "widget_class"]
+    assert (typed["type"], typed["accept"]) == ("menuitem", ["link"])
+
+
 # -- with a browser ----------------------------------------------------------------
 
 
@@ -161,6 +178,15 @@ def test_a_build_repeats_itself(bench: ModuleType, tmp_path: Path) -> None:
     for page in pages:
         one, two = ((out.parent / "miniwob" / f"{page}-5.webp") for out in outs)
         assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.usefixtures("browser")
+def test_screens_are_annotated(bench: ModuleType, tmp_path: Path) -> None:
+    assert bench.build_screens(tmp_path, ("click-tab",), (8,)) == 1
+    (row,) = read_rows(tmp_path)
+    with Image.open(tmp_path / row["image"]) as picture:
+        assert picture.size == (row["width"], row["height"])
+    assert "Tab #1" in {t["text"] for t in row["texts"]}
 
 
 @pytest.mark.usefixtures("browser")

@@ -25,7 +25,7 @@ def rows(path: Path) -> list[dict]:
 
 
 def test_screens_are_in_one_set_only(example: ModuleType, tmp_path: Path) -> None:
-    example.write_data(SCREENS, tmp_path, questions=2, per_task=1)
+    example.write_data(SCREENS, tmp_path, questions=6, turns=3, per_task=1)
     train, valid = (
         {r["images"][0] for r in rows(tmp_path / f"{name}.jsonl")}
         for name in ("train", "valid")
@@ -36,6 +36,16 @@ def test_screens_are_in_one_set_only(example: ModuleType, tmp_path: Path) -> Non
     processor = load_processor(BUNDLED / "nano-ui")
     split = read_split(tmp_path, "valid", processor)
     assert split.problems == [] and len(split.samples) == 8
+
+
+def test_a_row_asks_several_questions_about_one_screen(
+    example: ModuleType, tmp_path: Path
+) -> None:
+    example.write_data(SCREENS, tmp_path, questions=6, turns=4, per_task=1)
+    turns = [len(r["messages"]) for r in rows(tmp_path / "train.jsonl")]
+    assert turns == [8, 4] * 15
+    roles = [m["role"] for m in rows(tmp_path / "train.jsonl")[0]["messages"]]
+    assert roles == ["user", "assistant"] * 4
 
 
 def test_table(example: ModuleType) -> None:
