@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 BOXES = ("texts", "elements")
+PICTURES = 4  # of a prompt, at most
 
 
 class Aids(nn.Module):
@@ -10,13 +11,15 @@ class Aids(nn.Module):
 
     Boxes: from a visual token, those of its line and of its element. The coordinates
     are read by the decoder's own location embeddings, so that an answer can take them
-    over as they are. Pointing: a product of queries and keys.
+    over as they are. Pointing: a product of queries and keys. Pictures: which of the
+    prompt's a visual token belongs to.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.maps = nn.ModuleDict({k: nn.Linear(width, 4 * width) for k in BOXES})
         self.query, self.key = (nn.Linear(width, 128) for _ in range(2))
+        self.picture = nn.Linear(width, PICTURES)
 
     def boxes(self, kind: str, hidden: Tensor) -> Tensor:
         """hidden (N, D) → what four coordinates read (N, 4, D)."""

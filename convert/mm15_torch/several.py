@@ -13,7 +13,7 @@ from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.screens.several import Several, about_pair, order, series, which
 from mm15_mlx.tiling import plan
 
-SHARES = {"any": 0.4, "pair": 0.3, "flow": 0.3}  # of what there is
+SHARES = {"any": 0.5, "pair": 0.3, "flow": 0.2}  # of what there is
 
 
 class SeveralScreens:
@@ -37,16 +37,19 @@ class SeveralScreens:
         kind = rng.choices(kinds, [SHARES[k] for k in kinds])[0]
         if kind == "any":
             screens = rng.sample(self.screens, 2)
-            rows = [s.row for s in screens]
-            made = [which(rng, *rows) for _ in range(count)]
-            found = {m.question.prompt: m for m in made if m}
-            return screens, list(found.values())
+            return screens, self.which(rng, [s.row for s in screens], count)
         rows = rng.choice(self.series[kind])
         if kind == "pair":
             made = [m for m in about_pair(rng, *rows) if m.images == rows]
+            made += self.which(rng, rows, count)
             return [self.shown(r, 2) for r in rows], made
         asked = order(rng, *rows)
         return [self.shown(r, len(rows)) for r in asked.images], [asked]
+
+    def which(self, rng: Random, rows: list[Row], count: int) -> list[Several]:
+        """On which of two screens something is: `count` questions at most."""
+        made = [which(rng, *rows) for _ in range(count)]
+        return list({m.question.prompt: m for m in made if m}.values())
 
     def shown(self, row: Row, count: int) -> Screen:
         """A screen as one of `count` pictures."""

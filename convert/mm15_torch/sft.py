@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
@@ -108,12 +109,11 @@ class Trainer:
     def _load(self, state: dict) -> None:
         """What a checkpoint of an earlier stage holds of this model."""
         given = {**state["model"], **state.get("heads", {})}
-        for part in (self.model, self.heads):
+        parts = (self.model, given), (self.heads, given), (self.aids, state.get("aids"))
+        for part, stored in parts:
             own = part.state_dict()
-            own.update({k: v for k, v in given.items() if k in own})
+            own.update({k: v for k, v in (stored or {}).items() if k in own})
             part.load_state_dict(own)
-        if "aids" in state:
-            self.aids.load_state_dict(state["aids"])
 
     @torch.no_grad()
     def balance(self) -> None:
@@ -274,10 +274,17 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16):
             prefix, _, _ = self.embedded(screens, batch.prefix, len(screens), rng)
             out, states = self.answers(prefix, batch)
+            norm, middle = self.model.decoder.norm, states[len(states) // 2 - 1][0]
             pointing, looking = self.looking(
-                self.aids, self.model.decoder.norm, states, [shown], batch.prefix
+                self.aids, norm, states, [shown], batch.prefix
             )
-        return {**out, "several_pointing": pointing, "several_looking": looking}
+            image = batch.prefix == self.image_id
+            views = torch.tensor([len(s.tiling.indices) for s in screens])
+            which = torch.arange(len(screens)).repeat_interleave(views * side**2)
+            named = self.aids.picture(norm(middle[0, image])).float()
+            telling = F.cross_entropy(named, which)
+        return {**out, "several_pointing": pointing, "several_looking": looking,
+                "several_telling": telling}  # fmt: skip
 
     def run_written(self, batch: Batch) -> dict[str, Tensor]:
         """Logits and targets of answers to questions without a picture."""

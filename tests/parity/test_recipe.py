@@ -82,7 +82,11 @@ def make(tokenizer_model: bytes, tmp_path: Path) -> Make:
 @torch.enable_grad()
 @pytest.mark.parametrize(
     "flags",
-    ["", "--whole --read 0.4 --several 0.3 --cropped 0.5", "--shares text-only=1"],
+    [
+        "",
+        "--whole --read 0.4 --several 0.3 --cropped 0.5 --turns 0.5",
+        "--shares text-only=1",
+    ],
     ids=["answers", "everything", "words alone"],
 )
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
@@ -184,6 +188,19 @@ def test_short_questions_are_asked_in_turn(make: Make) -> None:
     assert all(1 <= count <= 4 for row in turns for count in row)
     assert max(max(row) for row in turns) >= 2
     assert math.isfinite(trainer.train_step()["loss"])
+
+
+# -- several screens ---------------------------------------------------------------
+
+
+@torch.enable_grad()
+def test_visual_tokens_learn_which_picture_they_are_of(make: Make) -> None:
+    trainer = make("--whole", "--several", 1, "--questions", 8, "--warmup", 1,
+                   "--lr", 0.01)  # fmt: skip
+    figures = [trainer.train_step() for _ in range(20)]
+    telling = [f["several_telling"] for f in figures]
+    assert telling[0] > 0.6 and max(telling[-3:]) < 0.2  # of ln 2 = 0.69, by chance
+    assert all(math.isfinite(f["several_loss"]) for f in figures)
 
 
 # -- questions without a picture ---------------------------------------------------
