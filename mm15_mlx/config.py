@@ -369,7 +369,7 @@ _NANO_UI = ModelConfig(
     ),
     tiling=TilingConfig(tile_size=480, n_min=1, n_max=4),
     prompt=PromptConfig(video_frames=8),  # of 400 tokens: 24 would not fit
-    coordinates=CoordinateConfig(format="tokens", frame="canvas"),
+    coordinates=CoordinateConfig(format="tokens", frame="tiles", per_tile=250),
 )  # fmt: skip
 
 PRESETS: dict[str, ModelConfig] = {

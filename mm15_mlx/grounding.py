@@ -213,6 +213,16 @@ def parse_answer(
     return boxes, points
 
 
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes x1, y1, x2, y2."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    total = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return width * height / (total - width * height)
+
+
 @dataclass(frozen=True)
 class Place:
     """A region without its label, where its text begins in the answer, and what stands

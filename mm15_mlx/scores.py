@@ -11,6 +11,7 @@ from typing import Protocol
 
 from mm15_mlx import ui
 from mm15_mlx.captions import Cider
+from mm15_mlx.grounding import iou
 from mm15_mlx.tasks import CAPTIONS, CLASSES, Row
 from mm15_mlx.vqa import METRICS, edits, folded
 
@@ -51,16 +52,6 @@ class Said:
     text: str
     boxes: tuple[Place, ...]
     points: tuple[Place, ...] = ()
-
-
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes x1, y1, x2, y2."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    total = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return width * height / (total - width * height)
 
 
 def centre_in(box: Sequence[float], target: Sequence[float]) -> bool:

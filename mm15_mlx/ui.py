@@ -4,16 +4,18 @@ Coordinates in the prompts are pixel markup; `grounding` puts them into model fo
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mm15_mlx.config import CoordinateConfig, PromptConfig
-from mm15_mlx.grounding import Box, Size, places
+from mm15_mlx.grounding import Box, Size, iou, places
 
 ELEMENT_TYPES = (
     "button", "link", "text", "input", "checkbox", "radio", "switch", "select", "icon",
     "image", "tab", "slider", "menuitem",
 )  # fmt: skip
+
+REPEATED = 0.7  # IoU with one of its type: not published, our choice
 
 WIDGETS_PROMPT = PromptConfig.widgets
 READ_PROMPT = "Read the text of this screen."
@@ -80,20 +82,27 @@ def parse_elements(
 ) -> list[Element]:
     """The elements in a model's list, in its own form of boxes: lines as `element_line`
     writes them, or tags as ScreenVLM does, whose names are the types. What has another
-    form is left out."""
+    form is left out, and so is what repeats an element before it."""
+    elements: list[Element] = []
+    for element in _listed(answer, size, coordinates):
+        same = (e for e in elements if e.type == element.type)
+        if all(iou(e.px, element.px) <= REPEATED for e in same):
+            elements.append(element)
+    return elements
+
+
+def _listed(
+    answer: str, size: Size, coordinates: CoordinateConfig | int
+) -> Iterator[Element]:
     if isinstance(coordinates, CoordinateConfig) and coordinates.box.startswith("<"):
-        found = places(answer, [size], coordinates, 0)
-        return [
-            Element(*place.tag, place.region.px, place.region.norm)
-            for place in found
-            if place.tag and isinstance(place.region, Box)
-        ]
-    elements = []
+        for place in places(answer, [size], coordinates, 0):
+            if place.tag and isinstance(place.region, Box):
+                yield Element(*place.tag, place.region.px, place.region.norm)
+        return
     for line in answer.splitlines():
         for place in list(places(line, [size], coordinates, 0))[-1:]:
             match = _HEAD.fullmatch(line[: place.start])
             known = match and match[1] in ELEMENT_TYPES and not place.after.strip()
             if match and known and isinstance(place.region, Box):
                 px, norm = place.region.px, place.region.norm
-                elements.append(Element(match[1], match[2] or "", px, norm))
-    return elements
+                yield Element(match[1], match[2] or "", px, norm)

@@ -85,9 +85,23 @@ def test_elements_with_internvl_s_boxes() -> None:
     ],
 )  # fmt: skip
 def test_other_lines_are_left_out(line: str) -> None:
-    good = 'button "OK" [1, 2, 3, 4]'
-    found = ui.parse_elements(f"{good}\n{line}\n{good}", SIZE, 1000)
-    assert [e.text for e in found] == ["OK", "OK"]
+    before, after = 'button "OK" [1, 2, 3, 4]', 'button "No" [5, 2, 9, 4]'
+    found = ui.parse_elements(f"{before}\n{line}\n{after}", SIZE, 1000)
+    assert [e.text for e in found] == ["OK", "No"]
+
+
+@pytest.mark.parametrize(
+    ("again", "texts"),
+    [
+        ('button "OK" [0, 0, 100, 100]', ["OK"]),
+        ('button "O K" [0, 0, 100, 75]', ["OK"]),  # IoU 0.75
+        ('button "Other" [0, 0, 100, 65]', ["OK", "Other"]),
+        ('text "OK" [0, 0, 100, 100]', ["OK", "OK"]),  # a button and its caption
+    ],
+)
+def test_an_element_is_listed_once(again: str, texts: list[str]) -> None:
+    answer = f'button "OK" [0, 0, 100, 100]\n{again}'
+    assert [e.text for e in ui.parse_elements(answer, SIZE, 1000)] == texts
 
 
 def test_every_element_type_is_readable() -> None:

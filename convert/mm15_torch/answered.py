@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Asked, Row, collate
 from mm15_mlx.convert.mm15_torch.sft import Trainer
 from mm15_mlx.convert.mm15_torch.store import Screen
-from mm15_mlx.scores import centre_in, iou
+from mm15_mlx.grounding import iou
+from mm15_mlx.scores import centre_in
 from mm15_mlx.screens import questions
 
 Task = Callable[[Row, Random], list[questions.Question]]

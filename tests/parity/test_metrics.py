@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mm15_mlx.captions import Cider, tokens
-from mm15_mlx.scores import iou
+from mm15_mlx.grounding import iou
 from mm15_mlx.vqa import anls, choice, relaxed_accuracy, vqa_accuracy, vqa_normalised
 
 pytestmark = pytest.mark.parity
