@@ -78,7 +78,7 @@ def test_every_trial_starts_from_nothing(
         )  # fmt: skip
         assert set(said) == FIGURES
         assert said["first_token_s"] >= said["encode_s"] + said["prefill_s"]
-    assert encoded == [4, 1, 4, 1]  # five views, twice, a few at a time
+    assert encoded == [5, 5]  # five views, twice
 
 
 def test_a_drawn_screen() -> None:
