@@ -102,7 +102,7 @@ def processor(prompt: PromptConfig, tiling: TilingConfig, ours: Tokenizer) -> Pr
             nano.connector_config, num_visual_tokens=SIDE**2
         ),
         coordinates=dataclasses.replace(
-            nano.coordinates, format="digits", frame="picture"
+            nano.coordinates, format="digits", frame="picture", per_tile=0
         ),
     )
     return Processor(config, ours)
