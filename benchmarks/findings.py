@@ -108,7 +108,7 @@ def tiled(**changes: object) -> ModelConfig:
         connector_config=replace(nano.connector_config, num_visual_tokens=PATCHES**2),
         text_config=replace(nano.text_config, num_hidden_layers=4),
         tiling=replace(nano.tiling, tile_size=TILE, **changes),
-        coordinates=replace(nano.coordinates, range=RANGE),
+        coordinates=replace(nano.coordinates, range=RANGE, per_tile=RANGE // 4),
     )
 
 
