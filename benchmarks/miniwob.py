@@ -27,9 +27,9 @@ from typing import Any
 from PIL import Image
 
 from mm15_mlx.config import UserError
-from mm15_mlx.screens.build import scaled
+from mm15_mlx.screens.build import in_pixels, scaled
 from mm15_mlx.screens.capture import ORIGIN, Camera
-from mm15_mlx.screens.tasks import candidates
+from mm15_mlx.screens.tasks import candidates, typed
 
 Row = dict[str, Any]
 
@@ -233,15 +233,6 @@ class Stage:
         return hits[0] if len(hits) == 1 else None
 
 
-def in_pixels(found: dict[str, Any]) -> dict[str, list[Row]]:
-    """`texts` and `elements` with boxes in the picture's pixels."""
-    size = SCALE, WIDTH, HEIGHT
-    return {
-        key: [{**item, "box": scaled(item["box"], *size)} for item in found[key]]
-        for key in ("texts", "elements")
-    }
-
-
 def screen_row(name: str, seed: int, found: dict[str, Any]) -> Row:
     """A page as `data screens` writes a screen."""
     return {
@@ -256,7 +247,7 @@ def screen_row(name: str, seed: int, found: dict[str, Any]) -> Row:
         "viewport": f"{WIDTH}x{HEIGHT}",
         "dark": False,
         "seed": seed,
-        **in_pixels(found),
+        **in_pixels(found, SCALE, WIDTH, HEIGHT),
     }
 
 
@@ -265,7 +256,7 @@ def tasks(name: str, seed: int, instruction: str, found: dict[str, Any],
     """At most one task of each kind about one page, boxes in its picture's pixels."""
     rng = Random(f"{name} {seed}")
     size = SCALE, WIDTH, HEIGHT
-    screen = in_pixels(found)
+    screen = in_pixels(found, *size)
     pools = candidates(screen, rng)
     chosen = {
         task: rng.choice(pools[task])
@@ -279,9 +270,7 @@ def tasks(name: str, seed: int, instruction: str, found: dict[str, Any],
     if elements:
         kind = rng.choice(sorted({e["type"] for e in elements}))
         element = rng.choice([e for e in elements if e["type"] == kind])
-        accept = element["state"].get("accept")
-        extra = {"accept": accept} if accept else {}
-        chosen["widget_class"] = {"box": element["box"], "type": kind, **extra}
+        chosen["widget_class"] = typed(element)
     sure = [e for e in elements if "unsure" not in e["state"]]
     if sure:
         tappable = rng.choice(sorted({e["tappable"] for e in sure}))

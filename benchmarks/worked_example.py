@@ -138,7 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in sets:
         print(table(name, before[name], after[name]) + "\n")
     print(json.dumps({
-        "kit": args.kit, "iters": args.iters, "rows_drawn": report["drawn"][0]["drawn"],
+        "kit": None if args.screens else args.kit, "iters": args.iters,
+        "rows_drawn": report["drawn"][0]["drawn"],
         "seconds": round(seconds, 1), "loss": report["loss"],
         "valid_loss": report["best"], "before": before, "after": after,
     }))  # fmt: skip

@@ -19,9 +19,9 @@ from PIL import Image, ImageDraw
 
 from mm15_mlx import ui
 from mm15_mlx.evaluate import Prediction, message, opened
-from mm15_mlx.generate import generate
+from mm15_mlx.generate import encode_picture, generate
 from mm15_mlx.images import ImageLike, load_picture
-from mm15_mlx.mm15 import MM15, views_together
+from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Prepared, Processor
 from mm15_mlx.quantize import Quantisation
 
@@ -128,16 +128,9 @@ def task_rows(
 
 def visual_tokens(model: MM15, processor: Processor, prepared: Prepared) -> mx.array:
     """The visual tokens (M, D) of all pictures of a question."""
-    packed = []
-    for picture in prepared.images:
-        pixels = processor.pixels(picture)
-        views = []
-        together = views_together(model.config)
-        for start in range(0, pixels.shape[0], together):
-            views.append(model.encode_image(pixels[start : start + together]))
-            mx.eval(views[-1])
-        packed.append(model.pack(mx.concatenate(views), picture.packing))
-    return mx.concatenate(packed)
+    return mx.concatenate(
+        [encode_picture(model, processor, picture) for picture in prepared.images]
+    )
 
 
 def log_probs(

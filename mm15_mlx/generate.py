@@ -255,17 +255,21 @@ def decode(
     prompt_tps = (len(prepared.ids) - known) / max(timings.prefill_s, 1e-9)
     begin = time.perf_counter()
     reason, ahead = None, runs_ahead()
+
+    def following(token: mx.array) -> mx.array:
+        """The token after it; its step runs while others are being written out."""
+        after = sampler(step(model, token, cache, options))
+        mx.async_eval(after)
+        return after
+
     while reason is None:
         last = token
         if ahead:
-            token = sampler(step(model, last, cache, options))
-            mx.async_eval(token)
+            token = following(last)
         value = int(last.item())
         reason = answer.ends(value)
         if reason is None and not ahead:
-            # the next step runs while this token is being written out
-            token = sampler(step(model, last, cache, options))
-            mx.async_eval(token)
+            token = following(last)
         if reason is None or ahead:
             fed.append(value)
         text = answer.text(value, reason)
@@ -325,22 +329,23 @@ def _visual_tokens(
     store = processor.memory.store
     features = store.load(model, picture.key, picture.tokens)
     if features is None:
-        groups = processor.groups(picture, views_together(model.config))
-        encoded = _encode(model, groups, stop)
-        features = model.pack(encoded, picture.packing)
+        features = encode_picture(model, processor, picture, stop)
         store.save(model, picture.key, features)
     return features
 
 
-def _encode(model: MM15, groups: Iterator[mx.array], stop: Stop) -> mx.array:
-    """Visual tokens (V, Q, D) of views (V, S, S, 3), a group of them at a time."""
+def encode_picture(
+    model: MM15, processor: Processor, picture: TiledPicture, stop: Stop = never
+) -> mx.array:
+    """A picture's visual tokens (M, D), of as many views at a time as memory is meant
+    to hold. Raises Stopped between those."""
     encoded = []
-    for views in groups:
+    for views in processor.groups(picture, views_together(model.config)):
         if stop():
             raise Stopped
         encoded.append(model.encode_image(views))
         mx.eval(encoded[-1])
-    return mx.concatenate(encoded)
+    return model.pack(mx.concatenate(encoded), picture.packing)
 
 
 def generate(

@@ -265,8 +265,8 @@ def _facts(
         "chip": chip.name if chip else "cpu",
         "bandwidth_gb_s": chip.bandwidth if chip else None,
         "tflops": round(chip.tflops, 1) if chip else None,
-        "question": asdict(asked)
-        | {
+        "question": {
+            **asdict(asked),
             "prompt": asked.prompt,
             "views_together": min(asked.views, views_together(planned.config)),
         },

@@ -84,11 +84,18 @@ def element(kind: str, text: str, box: list[float], **state: object) -> dict:
             "tappable": tappable, "state": state}  # fmt: skip
 
 
+def written(text: str, box: list[float]) -> dict:
+    """A line as annotate.js gives it."""
+    step = (box[2] - box[0]) / len(text)
+    edges = [box[0] + step * k for k in range(len(text) + 1)]
+    return {"text": text, "box": box, "edges": edges, "dimmed": False}
+
+
 def test_boxes_are_pixels_and_instructions_lose_their_full_stop(
     bench: ModuleType,
 ) -> None:
     ok = element("button", "ok", [10, 60, 40, 80])
-    found = {"texts": [{"text": "ok", "box": [20, 65, 30, 75]}], "elements": [ok]}
+    found = {"texts": [written("ok", [20, 65, 30, 75])], "elements": [ok]}
     rows = list(bench.tasks("click", 3, 'Click on the "ok" button.', found, ok))
     by_label = {row["id"].rsplit("-", 1)[1]: row for row in rows}
     assert by_label["ocr"]["box"] == by_label["find_text"]["box"] == [60, 195, 90, 225]
@@ -144,8 +151,9 @@ def test_unknown_page_is_named(
 
 def test_a_page_is_a_screen_to_train_on(bench: ModuleType) -> None:
     row = element("menuitem", "row", [10, 90, 40, 99], accept=["link"])
-    line = {"text": "row", "box": [12, 91, 30, 98]}
+    line = written("row", [12, 91, 30, 98])
     found = bench.screen_row("menu", 9, {"texts": [line], "elements": [row]})
+    assert found["texts"][0]["edges"] == [36, 54, 72, 90]  # pixels, as boxes are
     assert found["image"] == "images/menu-9.webp"
     assert found["texts"][0]["box"] == [36, 273, 90, 294]
     asked = {q.task: q for q in short_questions(found, Random(0), 20)}

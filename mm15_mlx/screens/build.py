@@ -181,17 +181,26 @@ def scaled(box: list[float], scale: int, width: int, height: int) -> list[float]
     ]
 
 
-def make_row(plan: Plan, found: dict[str, Any], name: str) -> dict[str, Any]:
-    """The JSON row of a rendered screen."""
-    size = plan.scale, plan.width, plan.height
+def in_pixels(
+    found: dict[str, Any], scale: int, width: int, height: int
+) -> dict[str, list[dict[str, Any]]]:
+    """`texts` and `elements` of a page, CSS → picture pixels."""
     texts = []
     for line in found["texts"]:
-        edges = [round(x * plan.scale, 1) for x in line["edges"]]
-        text = {"text": line["text"], "box": scaled(line["box"], *size), "edges": edges}
+        edges = [round(x * scale, 1) for x in line["edges"]]
+        box = scaled(line["box"], scale, width, height)
+        text = {"text": line["text"], "box": box, "edges": edges}
         if line["dimmed"]:
             text["dimmed"] = True
         texts.append(text)
-    elements = [{**e, "box": scaled(e["box"], *size)} for e in found["elements"]]
+    elements = [
+        {**e, "box": scaled(e["box"], scale, width, height)} for e in found["elements"]
+    ]
+    return {"texts": texts, "elements": elements}
+
+
+def make_row(plan: Plan, found: dict[str, Any], name: str) -> dict[str, Any]:
+    """The JSON row of a rendered screen."""
     return {
         "id": f"{plan.seed}-{plan.index:06d}",
         "image": name,
@@ -205,8 +214,7 @@ def make_row(plan: Plan, found: dict[str, Any], name: str) -> dict[str, Any]:
         "dark": plan.kit.look.dark,
         "seed": plan.seed,
         "index": plan.index,
-        "texts": texts,
-        "elements": elements,
+        **in_pixels(found, plan.scale, plan.width, plan.height),
     }
 
 

@@ -46,7 +46,7 @@ def candidates(row: Row, rng: Random) -> dict[str, list[Row]]:
             for name, kind, e in named_widgets(row)
         ],
         "ocr": [{"box": t["box"], "text": t["text"]} for t in row["texts"]],
-        "widget_class": [_typed(e) for e in row["elements"]],
+        "widget_class": [typed(e) for e in row["elements"]],
         "icon_class": [{"box": e["box"], "icon": e["icon"]} for e in bare],
         "tappable": [
             {"box": e["box"], "answer": "yes" if e["tappable"] else "no"}
@@ -56,11 +56,11 @@ def candidates(row: Row, rng: Random) -> dict[str, list[Row]]:
     }
 
 
-def _typed(element: Row) -> Row:
+def typed(element: Row) -> Row:
     """Its box and its type; `accept`: types that are as right."""
     accept = element.get("state", {}).get("accept")
-    typed = {"box": element["box"], "type": element["type"]}
-    return {**typed, "accept": accept} if accept else typed
+    asked = {"box": element["box"], "type": element["type"]}
+    return {**asked, "accept": accept} if accept else asked
 
 
 def _listed(row: Row) -> list[Row]:
