@@ -4,8 +4,9 @@ Renders screens of one UI kit (or takes rendered ones), keeps every fifth for th
 writes the rest as training rows, trains a LoRA on `nano-ui`, and evaluates the model
 with and without it on the kept screens and on a general set, which it must not forget.
 A row is a conversation of several questions about one screen: the picture, which takes
-most of the time, is read once for all of them. The last line of stdout is one JSON
-document.
+most of the time, is read once for all of them. With `--replay`, rows about screens of
+the kinds that the model knows come in between, so that it does not forget them. The
+last line of stdout is one JSON document.
 
 Run: python benchmarks/worked_example.py --out style --kit weui \
          --general benchmarks/data/layouts-ten-kits.jsonl
@@ -30,7 +31,9 @@ from mm15_mlx.screens.tasks import tasks
 from mm15_mlx.train import run
 
 EVERY = 5  # one screen of so many is for the test, and the one after it validates
+STYLE, KNOWN = "style", "known"  # categories of training rows
 Metrics = dict[str, Any]
+Row = dict[str, Any]
 Message = dict[str, str]
 
 
@@ -42,29 +45,44 @@ def conversation(questions: Sequence[Question]) -> list[Message]:
     ]
 
 
+def conversations(
+    folder: Path, row: Row, k: int, questions: int, turns: int, category: str
+) -> list[dict[str, Any]]:
+    """Training rows about screen `k` of a folder."""
+    rng = Random(k)
+    asked = short_questions(row, rng, questions)
+    rng.shuffle(asked)
+    return [
+        {
+            "messages": conversation(asked[start : start + turns]),
+            "images": [str((folder / row["image"]).resolve())],
+            "category": category,
+        }
+        for start in range(0, len(asked), turns)
+    ]
+
+
 def write_data(
-    screens: Path, out: Path, questions: int, turns: int, per_task: int
+    screens: Path,
+    out: Path,
+    questions: int,
+    turns: int,
+    per_task: int,
+    replay: Path | None = None,
 ) -> None:
-    """train.jsonl, valid.jsonl and tasks.jsonl in `out`, beside links to pictures.
+    """train.jsonl, valid.jsonl and tasks.jsonl in `out`, beside links to pictures; with
+    `replay`, rows about the screens of that folder are in train.jsonl too.
     Lists of widgets are not asked for: one takes as long as all other tasks."""
-    rows = read_rows(screens)
     lines: dict[str, list[dict[str, Any]]] = {"train": [], "valid": [], "tasks": []}
-    for k, row in enumerate(rows):
+    for k, row in enumerate(read_rows(screens)):
         if k % EVERY == 0:
             made = tasks(row, str(screens.resolve()), per_task, seed=0)
             lines["tasks"] += [t for t in made if t["task"] != "widgets"]
             continue
         name = "valid" if k % EVERY == 1 and k > EVERY else "train"
-        rng = Random(k)
-        asked = short_questions(row, rng, questions)
-        rng.shuffle(asked)
-        lines[name] += [
-            {
-                "messages": conversation(asked[start : start + turns]),
-                "images": [str((screens / row["image"]).resolve())],
-            }
-            for start in range(0, len(asked), turns)
-        ]
+        lines[name] += conversations(screens, row, k, questions, turns, STYLE)
+    for k, row in enumerate(read_rows(replay) if replay else []):
+        lines["train"] += conversations(replay, row, k, turns, turns, KNOWN)
     out.mkdir(parents=True, exist_ok=True)
     for name, values in lines.items():
         text = "".join(json.dumps(v, ensure_ascii=False) + "\n" for v in values)
@@ -100,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--questions", type=int, default=24, help="of a screen")
     parser.add_argument("--turns", type=int, default=8, help="of a conversation")
     parser.add_argument("--per-task", type=int, default=2)
+    parser.add_argument("--replay", type=Path, help="screens of kinds that it knows")
+    parser.add_argument("--replay-share", type=float, default=0.5, help="of the rows")
     parser.add_argument("--general", type=Path, help="tasks not to be forgotten")
     parser.add_argument("--limit", type=int, help="of the tasks of each set")
     parser.add_argument("--iters", type=int, default=200)
@@ -114,7 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             build.render_screens(screens, args.n, 0, build.Options(kits=(args.kit,)))
         data, adapters = args.out / "data", args.out / "adapters"
-        write_data(screens, data, args.questions, args.turns, args.per_task)
+        write_data(
+            screens, data, args.questions, args.turns, args.per_task, args.replay
+        )
         sets = {"style": data / "tasks.jsonl"}
         if args.general:
             sets["general"] = args.general
@@ -127,6 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "num_layers": args.num_layers,
             "steps_per_eval": max(1, args.iters // 4), "val_batches": 8,
         }  # fmt: skip
+        if args.replay:
+            share = args.replay_share
+            settings["mixture"] = {STYLE: 1 - share, KNOWN: share}
         report, status = run(settings)
         if status:
             return status
@@ -139,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(table(name, before[name], after[name]) + "\n")
     print(json.dumps({
         "kit": None if args.screens else args.kit, "iters": args.iters,
-        "rows_drawn": report["drawn"][0]["drawn"],
+        "drawn": report["drawn"],
         "seconds": round(seconds, 1), "loss": report["loss"],
         "valid_loss": report["best"], "before": before, "after": after,
     }))  # fmt: skip

@@ -171,6 +171,23 @@ def test_what_happened_in_words(
         assert re.fullmatch(said, touch.question.answer)
 
 
+def test_the_line_that_is_read_with_an_answer() -> None:
+    """Of a removal on the first screen; of a switch, the words beside it; of a name
+    that stands twice, neither."""
+    after = screen("Notes", "One")
+    after["pair"] = {"change": found(Step("removed", "Two"), PAGE, after)}
+    made = several.changed(Random(0), PAGE, after)
+    assert made and made.question.lines == ([10, 40, 90, 55],)
+    before, after = switches(False), switches(True)
+    after["pair"] = {"change": found(Step("switch", "Wi-Fi"), before, after)}
+    wifi = next(t["box"] for t in before["texts"] if t["text"] == "Wi-Fi")
+    for task in (several.changed, several.tapped):
+        made = task(Random(0), before, after)
+        assert made and made.question.lines == (wifi,)
+    assert several.named_line(screen("One", "One"), 'the tab "One" was chosen') is None
+    assert several.named_line(PAGE, "the page was scrolled down") is None
+
+
 @pytest.mark.parametrize(
     ("step", "before", "after"),
     [

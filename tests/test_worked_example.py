@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -46,6 +47,21 @@ def test_a_row_asks_several_questions_about_one_screen(
     assert turns == [8, 4] * 15
     roles = [m["role"] for m in rows(tmp_path / "train.jsonl")[0]["messages"]]
     assert roles == ["user", "assistant"] * 4
+
+
+def test_rows_of_known_screens_come_in_between(
+    example: ModuleType, tmp_path: Path
+) -> None:
+    known = SCREENS.parent / "validation"
+    example.write_data(SCREENS, tmp_path, 6, turns=3, per_task=1, replay=known)
+    train = rows(tmp_path / "train.jsonl")
+    count = Counter(r["category"] for r in train)
+    screens = len((known / "screens.jsonl").read_text().splitlines())
+    assert count == {"style": 30, "known": screens}
+    for row in train:
+        assert ("validation" in row["images"][0]) == (row["category"] == "known")
+    for name in ("valid", "tasks"):
+        assert "validation" not in (tmp_path / f"{name}.jsonl").read_text()
 
 
 def test_table(example: ModuleType) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mm15_mlx.convert.mm15_torch.half import autocast
 from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Asked, Row, collate
 from mm15_mlx.convert.mm15_torch.sft import Trainer
 from mm15_mlx.convert.mm15_torch.store import Screen
@@ -70,7 +71,7 @@ def measure(trainer: Trainer) -> dict[str, dict[str, float]]:
         if not asked:
             continue
         batch = collate(trainer.draws.prefix([screen]), [asked])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             prefix, _, _ = trainer.embedded([screen], batch.prefix, 1)
             out, _ = trainer.answers(prefix, batch)
         lengths = (batch.target[0] != NO_TARGET).sum(1).tolist()

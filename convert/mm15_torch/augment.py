@@ -39,6 +39,11 @@ def spoil(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(image)
 
 
+def spoilt(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One picture, uint8 (H, W, 3), with both: float32 in 0…1."""
+    return recolour(spoil(picture, rng)[None], rng)[0]
+
+
 def move(
     row: Row, image: Image.Image, rng: np.random.Generator
 ) -> tuple[Row, Image.Image]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from mm15_mlx.convert.mm15_torch import sft
 from mm15_mlx.convert.mm15_torch.boxes import marked
 from mm15_mlx.convert.mm15_torch.decoder import Decoder
+from mm15_mlx.convert.mm15_torch.half import autocast
 from mm15_mlx.convert.mm15_torch.looking import COPIED, copying_heads, halving_heads
 from mm15_mlx.convert.mm15_torch.samples import NO_TARGET
 from mm15_mlx.convert.mm15_torch.targets import screen_targets
@@ -88,7 +89,7 @@ def fit(trainer: sft.Trainer, what: list[str], batches: int = BATCHES) -> None:
     sizes = []
     for _ in range(batches):
         screens, batch = trainer.draws.batch(rng)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             prefix, _, _ = trainer.embedded(screens, batch.prefix, 1, rng)
             _, states = trainer.answers(prefix, batch)
             image = trainer.tile_tokens(screens, batch.prefix)

@@ -194,17 +194,24 @@ class Draws:
                 break
         return screens, collate(self.prefix(screens[:1]), asked)
 
-    def together(self, rng: Random) -> tuple[list[Screen], Batch, list[Place | None]]:
-        """Screens that are shown together, questions about all of them, and where each
-        is answered."""
-        while True:
-            screens, drawn = self.several.draw(rng, self.args.questions)
-            fits = [(self.fitting([d.question], screens, LONGEST), d) for d in drawn]
-            found = [(asked[0], d.there) for asked, d in fits if asked]
-            if found:
-                break
-        asked, there = map(list, zip(*found, strict=True))
-        return screens, collate(self.prefix(screens), [asked]), there
+    def together(
+        self, rng: Random
+    ) -> tuple[list[Screen], Batch, list[list[Place | None]]]:
+        """The screens of one prompt after those of another, as many to each, questions
+        about all of a prompt's, and where each is answered."""
+        screens: list[Screen] = []
+        asked: list[list[Asked]] = []
+        there: list[list[Place | None]] = []
+        while not asked:
+            for shown, drawn in self.several.draw(rng, self.args.questions):
+                fits = [(self.fitting([d.question], shown, LONGEST), d) for d in drawn]
+                found = [(mine[0], d.there) for mine, d in fits if mine]
+                if found:
+                    screens += shown
+                    asked.append([a for a, _ in found])
+                    there.append([place for _, place in found])
+        prefix = self.prefix(screens[: len(screens) // len(asked)])
+        return screens, collate(prefix, asked), there
 
     def written(self, rng: Random) -> Batch:
         """Questions without a picture, as many as a batch has about pictures."""

@@ -7,6 +7,46 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mm15_mlx.convert.mm15_torch import half
+
+
+class Muon(torch.optim.Muon):
+    """PyTorch's, in float32: its own orthogonalises in bfloat16, on a processor without
+    such products a minute a step. With Nesterov momentum and the steps of AdamW's size
+    only; the state is the same."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            lr, momentum = group["lr"], group["momentum"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(p.grad)
+                kept = state["momentum_buffer"].lerp_(p.grad, 1 - momentum)
+                direction = orthogonal(
+                    p.grad.lerp(kept, momentum), group["ns_coefficients"],
+                    group["ns_steps"], group["eps"],
+                )  # fmt: skip
+                p.mul_(1 - lr * group["weight_decay"])
+                p.add_(direction, alpha=-0.2 * lr * max(p.shape) ** 0.5)
+
+
+def orthogonal(
+    matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+) -> Tensor:
+    """The matrix with singular values near 1: Newton–Schulz iterations of degree 5."""
+    a, b, c = coefficients
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / x.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
+
 
 def optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside blocks, AdamW for everything else."""
@@ -21,10 +61,11 @@ def optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
             matrices.append(_as_matrix(p))
         else:
             rest.append(p)
-    muon = torch.optim.Muon(
-        matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-    )
     adamw = torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    if not matrices:  # aids alone
+        return [adamw]
+    kind = torch.optim.Muon if half.faster() else Muon
+    muon = kind(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
     return [muon, adamw]
 
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from mm15_mlx.config import PRESETS, ModelConfig, VisionConfig
 from mm15_mlx.convert.mm15_torch.augment import recolour
+from mm15_mlx.convert.mm15_torch.half import autocast
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.optimizing import (
     optimizers,
@@ -302,7 +303,7 @@ class Trainer:
         unit = self.model.token_heads.side
         span = (self.config.view_grid - side // PATCH) // unit + 1
         row, column = (int(v) * unit for v in rng.integers(span, size=2))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             x = self.model.patches(pixels, row, column)
             tokens = self.model.tokens(x, row, column)
             heads = self.model.patch_heads(x), self.model.token_heads(tokens)
@@ -318,7 +319,7 @@ class Trainer:
     def tile_step(self, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         """Loss of a batch of whole tiles of screens."""
         pixels, targets = self.tiles(rng)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             x = self.model.patches(pixels, 0, 0)
             tokens = self.model.tokens(x, 0, 0)
             heads = self.model.patch_heads(x), self.model.token_heads(tokens)

@@ -23,6 +23,7 @@ Row = dict[str, Any]
 Size = tuple[int, int]  # width, height
 NO_TARGET = -100
 TEXT_TASKS = ("find_text", "read")  # those that find lines, not elements
+QUOTING = ("widgets", "changed", "tapped")  # those that read in quotation marks
 BOX = re.compile(r"<box>(.*?)</box>")
 BYTE = re.compile(r"<0x..>")
 
@@ -133,7 +134,7 @@ class SampleEncoder:
             return None
         target = [NO_TARGET] * (len(asked) - 1) + answer
         about, line, coordinate = self.places(question, target)
-        end = self.ends(target, line, quoted=question.task == "widgets")
+        end = self.ends(target, line, quoted=question.task in QUOTING)
         if not question.whole:
             target[-1] = NO_TARGET
         ids = [*asked, *answer[:-1]]

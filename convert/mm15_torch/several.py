@@ -13,7 +13,10 @@ from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.screens.several import Several, about_pair, order, series, which
 from mm15_mlx.tiling import plan
 
-SHARES = {"any": 0.5, "pair": 0.3, "flow": 0.2}  # of what there is
+SHARES = {"any": 0.35, "pair": 0.4, "flow": 0.25}  # of what there is
+FLOWS = 3  # of a batch: what is not split takes little time
+
+Prompt = tuple[list[Screen], list[Several]]
 
 
 class SeveralScreens:
@@ -31,20 +34,21 @@ class SeveralScreens:
             for what in ("pair", "flow")
         }
 
-    def draw(self, rng: Random, count: int) -> tuple[list[Screen], list[Several]]:
-        """Screens, and `count` questions at most about them in this order."""
+    def draw(self, rng: Random, count: int) -> list[Prompt]:
+        """Screens, and `count` questions at most about them in this order; several
+        such where they are the frames of a flow."""
         kinds = [k for k in SHARES if k == "any" or self.series[k]]
         kind = rng.choices(kinds, [SHARES[k] for k in kinds])[0]
         if kind == "any":
             screens = rng.sample(self.screens, 2)
-            return screens, self.which(rng, [s.row for s in screens], count)
-        rows = rng.choice(self.series[kind])
+            return [(screens, self.which(rng, [s.row for s in screens], count))]
         if kind == "pair":
+            rows = rng.choice(self.series[kind])
             made = [m for m in about_pair(rng, *rows) if m.images == rows]
             made += self.which(rng, rows, count)
-            return [self.shown(r, 2) for r in rows], made
-        asked = order(rng, *rows)
-        return [self.shown(r, len(rows)) for r in asked.images], [asked]
+            return [([self.shown(r, 2) for r in rows], made)]
+        asked = [order(rng, *rng.choice(self.series[kind])) for _ in range(FLOWS)]
+        return [([self.shown(r, len(a.images)) for r in a.images], [a]) for a in asked]
 
     def which(self, rng: Random, rows: list[Row], count: int) -> list[Several]:
         """On which of two screens something is: `count` questions at most."""

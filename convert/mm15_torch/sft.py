@@ -12,7 +12,6 @@ Run: python -m mm15_mlx.convert.mm15_torch.sft --screens DIR … --start percept
 """
 
 import argparse
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -23,9 +22,12 @@ from torch.nn import functional as F
 
 from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
-from mm15_mlx.convert.mm15_torch.augment import recolour, spoil
+from mm15_mlx.convert.mm15_torch.augment import spoilt
 from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, Marked, States, marked
-from mm15_mlx.convert.mm15_torch.draws import LONG, Draws
+from mm15_mlx.convert.mm15_torch.comparing import comparing_loss
+from mm15_mlx.convert.mm15_torch.draws import Draws
+from mm15_mlx.convert.mm15_torch.flags import arguments
+from mm15_mlx.convert.mm15_torch.half import autocast
 from mm15_mlx.convert.mm15_torch.looking import (
     LookingLoss,
     Place,
@@ -53,12 +55,11 @@ from mm15_mlx.convert.mm15_torch.samples import (
     Batch,
     SampleEncoder,
 )
-from mm15_mlx.convert.mm15_torch.stages import StageParser, run
+from mm15_mlx.convert.mm15_torch.stages import run
 from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored_views
 from mm15_mlx.convert.mm15_torch.targets import Targets, screen_targets
 from mm15_mlx.convert.mm15_torch.words import Words, handed, named, words_of
 from mm15_mlx.prompt import PromptEncoder
-from mm15_mlx.screens.questions import SHARES
 from mm15_mlx.tokenizer import Tokenizer
 
 
@@ -94,6 +95,8 @@ class Trainer:
             self.model.connector.requires_grad_(False)
             self.model.connector.readout.requires_grad_(True)
         self.heads.requires_grad_(args.whole)
+        if args.aids_only:
+            self.model.requires_grad_(False)
         parts = {"model": self.model, "aids": self.aids, "heads": self.heads}
         self.opts = optimizers(nn.ModuleDict(parts), args.lr)
         if args.out.exists():
@@ -125,17 +128,21 @@ class Trainer:
         last.bias /= size
 
     def visual(
-        self, screens: list[Screen], rng: Random | None = None
+        self, screens: list[Screen], rng: Random | None = None, pictures: int = 1
     ) -> tuple[Tensor, Tensor]:
         """Visual tokens (V, Q, D) of all views of some screens, and their patches;
-        the screens as they are, or as `rng` changes colours and sharpness."""
+        the screens as they are, or as `rng` changes colours and sharpness, alike for
+        so many in a row."""
         views = [stored_views(s, self.args.views, self.config) for s in screens]
         size = self.config.tiling.tile_size  # all views of a screen as one picture
         tall = [v.reshape(-1, size, 3) for v in views]
         if rng:
-            seed = np.random.default_rng(rng.getrandbits(32))
-            spoiled = [spoil(v, seed)[None] for v in tall]
-            shown = np.concatenate([recolour(v, seed)[0] for v in spoiled])
+            changes = [rng.getrandbits(32) for _ in tall[::pictures]]
+            seeds = (changes[k // pictures] for k in range(len(tall)))
+            shown = np.concatenate([
+                spoilt(v, np.random.default_rng(seed))
+                for v, seed in zip(tall, seeds, strict=True)
+            ])  # fmt: skip
         else:
             shown = np.concatenate(tall).astype(np.float32) / 255
         shown = shown.reshape(-1, size, size, 3)
@@ -186,7 +193,7 @@ class Trainer:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (B, P, D) of prefixes of so many pictures each, all with `ids`
         (P,); the visual tokens in them, and their patches."""
-        visual, patches = self.visual(screens, rng)
+        visual, patches = self.visual(screens, rng, pictures)
         prefix = self.model.embed_inputs(
             ids.expand(len(screens) // pictures, -1), visual, self.image_id
         )
@@ -231,7 +238,7 @@ class Trainer:
     ) -> dict[str, Tensor]:
         """Logits and targets of the answers, and the losses of all aids."""
         decoder, image = self.model.decoder, self.tile_tokens(screens, batch.prefix)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             prefix, visual, patches = self.embedded(screens, batch.prefix, 1, rng)
             out, states = self.answers(prefix, batch)
             middle = states[len(states) // 2 - 1][0][:, image]
@@ -253,7 +260,7 @@ class Trainer:
         """What visual tokens name half-way, of screens of which nothing is asked: a
         third of a step's time."""
         decoder, image = self.model.decoder, self.tile_tokens(screens, ids)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             prefix, visual, patches = self.embedded(screens, ids, 1, rng)
             none = prefix.new_zeros(len(screens), 1, 1, prefix.shape[-1])
             states = packed_states(decoder, prefix, none, len(decoder.layers) // 2)
@@ -264,31 +271,41 @@ class Trainer:
         self,
         screens: list[Screen],
         batch: Batch,
-        there: list[Place | None],
+        there: list[list[Place | None]],
         rng: Random,
     ) -> dict[str, Tensor]:
         """Logits and targets of answers about several screens, and the losses of where
-        they point and look."""
+        they point and look, and of what the screens' tokens say of each other."""
         side = self.config.connector_config.pooled_grid
-        shown = shown_together(screens, batch.asked[0], there, side)
-        with torch.autocast("cpu", torch.bfloat16):
-            prefix, _, _ = self.embedded(screens, batch.prefix, len(screens), rng)
+        count = len(screens) // len(batch.asked)  # pictures of a prompt
+        starts = range(0, len(screens), count)
+        prompts = [screens[start : start + count] for start in starts]
+        shown = [
+            shown_together(mine, asked, places, side)
+            for mine, asked, places in zip(prompts, batch.asked, there, strict=True)
+        ]
+        norm, half = self.model.decoder.norm, len(self.model.decoder.layers) // 2
+        with autocast():
+            prefix, _, _ = self.embedded(screens, batch.prefix, count, rng)
             out, states = self.answers(prefix, batch)
-            norm, middle = self.model.decoder.norm, states[len(states) // 2 - 1][0]
             pointing, looking = self.looking(
-                self.aids, norm, states, [shown], batch.prefix
+                self.aids, norm, states, shown, batch.prefix
             )
             image = batch.prefix == self.image_id
-            views = torch.tensor([len(s.tiling.indices) for s in screens])
-            which = torch.arange(len(screens)).repeat_interleave(views * side**2)
-            named = self.aids.picture(norm(middle[0, image])).float()
-            telling = F.cross_entropy(named, which)
+            views = torch.tensor([len(s.tiling.indices) for s in prompts[0]])
+            which = torch.arange(count).repeat_interleave(views * side**2)
+            named = self.aids.picture(norm(states[half - 1][0][:, image])).float()
+            telling = F.cross_entropy(named.flatten(0, 1), which.repeat(len(prompts)))
+            comparing = comparing_loss(
+                self.aids, norm(states[half][0][:, image]), prompts,
+                self.args.views, self.config,
+            )  # fmt: skip
         return {**out, "several_pointing": pointing, "several_looking": looking,
-                "several_telling": telling}  # fmt: skip
+                "several_telling": telling, "several_comparing": comparing}  # fmt: skip
 
     def run_written(self, batch: Batch) -> dict[str, Tensor]:
         """Logits and targets of answers to questions without a picture."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             prefix = self.model.embed_inputs(batch.prefix[None], None, self.image_id)
             return self.answers(prefix, batch)[0]
 
@@ -344,55 +361,8 @@ class Trainer:
         }
 
 
-def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    parser = StageParser(__doc__, steps=4000, lr=1e-3)
-    parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument(
-        "--start",
-        type=Path,
-        nargs="*",
-        default=[],
-        help="earlier checkpoints, in order",
-    )
-    parser.add_argument(
-        "--balance", action="store_true", help="scale visual tokens to size 1 first"
-    )
-    parser.add_argument("--whole", action="store_true", help="train every part")
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--questions", type=int, default=40)
-    parser.add_argument(
-        "--lengths", type=int, nargs="+", default=[28, 28, 46],
-        help="tokens of a question with its answer: one of these limits a batch",
-    )  # fmt: skip
-    parser.add_argument(
-        "--shares", nargs="+", metavar="CATEGORY=SHARE",
-        default=[f"{k}={v}" for k, v in SHARES.items()], help="the mixture's",
-    )  # fmt: skip
-    parser.add_argument(
-        "--lines", type=int, default=0, help="screens with less text are left out"
-    )
-    parser.add_argument(
-        "--long-share", type=float, default=0.12, help="of batches with one long answer"
-    )
-    parser.add_argument("--long", nargs="+", choices=tuple(LONG), default=list(LONG))
-    for name, share, what in (
-        ("read", 0.0, "batches that are only read"),
-        ("several", 0.0, "batches of several screens"),
-        ("turns", 0.0, "batches of short answers that are conversations"),
-        ("drawn", 0.0, "batches of drawn pages"),
-        ("moved", 0.25, "screens at another scale"),
-        ("cropped", 0.0, "batches of parts of screens"),
-    ):
-        flag, what = f"--{name}", f"share of {what}"
-        parser.add_argument(flag, type=float, default=share, help=what)
-    parser.add_argument("--patches", type=int, default=96, help="with boxes, a screen")
-    parser.add_argument("--aid", type=float, default=0.5, help="weight of those losses")
-    parser.add_argument("--spread", type=float, default=3.0)
-    return parser.parse_args(given)
-
-
 def main() -> None:
-    run(lambda: Trainer(arguments()))
+    run(lambda: Trainer(arguments(description=__doc__)))
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ CATEGORIES = {
     "text-rich": {ocr: 1},
     "refer-ground": {
         find_text: 6, find_widget: 6, find_icon: 3, widget_class: 2, icon_class: 2,
-        tappable: 1,
+        tappable: 2,
     },
     "general": {state: 2, summary: 1},
 }  # fmt: skip

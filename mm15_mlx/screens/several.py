@@ -17,6 +17,7 @@ from mm15_mlx.screens.questions import (
     Question,
     bare_icons,
     caption,
+    caption_line,
     named_widgets,
     once,
 )
@@ -135,16 +136,26 @@ def change_of(row: Row) -> Row | None:
     return (row.get("pair") or row.get("flow") or {}).get("change")
 
 
+def named_line(row: Row, words: str) -> Box | None:
+    """The box of the only line of text that words name first: `the tab "Calls" …`."""
+    _, _, rest = words.partition('"')
+    name = rest.partition('"')[0]
+    same = [t["box"] for t in row["texts"] if name and t["text"] == name]
+    return same[0] if len(same) == 1 else None
+
+
 def changed(rng: Random, before: Row, after: Row) -> Several | None:
     """What happened, and where: mostly on the second picture, a removal on the first"""
     change = change_of(after)
     if not change:
         return None
     answer, there = change["words"], None
+    lines: tuple[Box | None, ...] = ()
     if change["box"]:
         there = change["on"], change["box"]
+        lines = (named_line((before, after)[change["on"]], answer),)
         answer += " " + box_of(change["box"], change["on"])
-    question = Question("changed", CHANGE_PROMPT, answer)
+    question = Question("changed", CHANGE_PROMPT, answer, lines)
     return Several([before, after], question, there)
 
 
@@ -155,7 +166,8 @@ def tapped(rng: Random, before: Row, after: Row) -> Several | None:
         return None
     name = ui.element_line(target["type"], target["label"])
     answer = f"the {name} {box_of(target['box'], 0)}"
-    question = Question("tapped", TAPPED_PROMPT, answer)
+    read = (caption_line(before, target),)
+    question = Question("tapped", TAPPED_PROMPT, answer, read)
     return Several([before, after], question, (0, target["box"]))
 
 

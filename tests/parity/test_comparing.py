@@ -1,0 +1,181 @@
+"""Screens that are shown together: what their tokens are to say of each other, and how
+they are drawn; and what a processor without half precision needs."""
+
+import json
+import math
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from mm15_mlx.convert.mm15_torch import half, optimizing, several
+from mm15_mlx.convert.mm15_torch.aids import Aids
+from mm15_mlx.convert.mm15_torch.comparing import comparing_loss, otherwise
+from mm15_mlx.convert.mm15_torch.optimizing import Muon
+from mm15_mlx.convert.mm15_torch.store import Screen
+from mm15_mlx.tiling import plan
+from tests.parity.test_recipe import Make, make, tiny  # noqa: F401
+
+pytestmark = pytest.mark.parity
+
+
+def views(*spots: tuple[int, int, int]) -> np.ndarray:
+    """Two grey views of 48 px with some white pixels: (view, y, x)."""
+    picture = np.full((2, 48, 48, 3), 128, np.uint8)
+    for v, y, x in spots:
+        picture[v, y : y + 3, x : x + 3] = 255
+    return picture
+
+
+def test_a_token_is_otherwise_where_pixels_differ() -> None:
+    grey = views()
+    assert not otherwise(grey, grey, 2).any()
+    assert not otherwise(grey, grey + 20, 2).any()  # looks the same
+    found = otherwise(views((0, 2, 30)), views((1, 40, 4)), 2)
+    assert found.tolist() == [False, True, False, False, False, False, True, False]
+
+
+def screens(*pictures: np.ndarray, size: tuple[int, int] = (48, 96)) -> list[Screen]:
+    tiling = plan(*size, tiny().tiling)
+    row = {"width": size[0], "height": size[1]}
+    return [Screen(row, tiling, picture) for picture in pictures]
+
+
+@torch.enable_grad()
+def test_tokens_learn_to_name_the_pictures_that_look_otherwise() -> None:
+    torch.manual_seed(0)
+    config, aids = tiny(), Aids(8)
+    pair = screens(views((0, 2, 30)), views((1, 40, 4)))
+    states = torch.randn(1, 16, 8)
+    opt = torch.optim.Adam(aids.otherwise.parameters(), lr=0.1)
+    losses = []
+    for _ in range(60):
+        opt.zero_grad()
+        loss = comparing_loss(aids, states, [pair], Path(), config)
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
+    assert losses[0] > 0.4 and losses[-1] < 0.1
+    named = aids.otherwise(states)[0, 8:, 0] > 0
+    assert named.tolist() == otherwise(pair[0].views, pair[1].views, 2).tolist()
+
+
+def test_pictures_of_different_sizes_are_not_compared() -> None:
+    first, second = screens(views())[0], screens(views(), size=(48, 90))[0]
+    loss = comparing_loss(Aids(8), torch.randn(1, 16, 8), [[first, second]], Path(),
+                          tiny())  # fmt: skip
+    assert loss.item() == 0
+
+
+def as_flow(folder: Path) -> None:
+    """The screens in `folder` become a flow of four."""
+    path = folder / "screens.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows.append({**rows[0], "id": "3"})
+    for k, row in enumerate(rows):
+        row |= {"seed": 0, "flow": {"number": 0, "step": k, "of": 4, "change": None}}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def flows(
+    make: Make,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Make:
+    as_flow(tmp_path / "screens")
+    monkeypatch.setattr(several, "SHARES", {"flow": 1.0})
+    return make
+
+
+def test_a_batch_has_several_flows(flows: Make) -> None:
+    draws = flows("--several", 1).draws
+    shown, batch, there = draws.together(Random(0))
+    assert len(shown) == 4 * several.FLOWS and there == [[None]] * several.FLOWS
+    for k in range(several.FLOWS):
+        mine = shown[4 * k : 4 * k + 4]
+        assert all(len(s.tiling.indices) == 1 for s in mine)  # not split
+        assert torch.equal(draws.prefix(mine), batch.prefix)
+    assert batch.ids.shape[:2] == (several.FLOWS, 1)
+
+
+@torch.enable_grad()
+def test_a_step_on_flows(flows: Make) -> None:
+    stats = flows("--several", 1, "--whole").train_step()
+    assert math.isfinite(stats["several_loss"]) and stats["several_comparing"] > 0
+    assert stats["several_pointing"] == 0  # an order has no box
+
+
+def test_pictures_of_a_prompt_are_recoloured_alike(make: Make) -> None:  # noqa: F811
+    trainer = make("--several", 1)
+    seen = []
+    encode = trainer.model.encoder.forward
+    trainer.model.encoder.forward = lambda x: seen.append(x) or encode(x)
+    same = [trainer.screens.items[0]] * 4
+    trainer.visual(same, Random(0), pictures=2)
+    first, second, third, fourth = seen[0].chunk(4)
+    assert torch.equal(first, second) and torch.equal(third, fourth)
+    assert not torch.equal(second, third)
+
+
+@torch.enable_grad()
+def test_aids_alone_are_trained(make: Make) -> None:  # noqa: F811
+    trainer = make("--whole", "--aids-only", "--several", 0.3, "--read", 0.3)
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    heads = {k: v.clone() for k, v in trainer.heads.state_dict().items()}
+    aids = {k: v.clone() for k, v in trainer.aids.state_dict().items()}
+    for _ in range(4):
+        trainer.train_step()
+        trainer.step += 1
+    after = trainer.model.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    for part, old in ((trainer.heads, heads), (trainer.aids, aids)):
+        assert any(not torch.equal(old[k], v) for k, v in part.state_dict().items())
+
+
+# -- precision ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_half_precision_only_where_it_is_faster(
+    faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {torch.bfloat16: 1.0 if faster else 3.0, torch.float32: 2.0}
+    monkeypatch.setattr(half, "_seconds", times.__getitem__)
+    half.faster.cache_clear()
+    with half.autocast():
+        made = torch.ones(2, 2) @ torch.ones(2, 2)
+    half.faster.cache_clear()
+    assert made.dtype == (torch.bfloat16 if faster else torch.float32)
+
+
+@torch.enable_grad()
+@pytest.mark.parametrize("shape", [(48, 32), (32, 48)])
+def test_muon_in_float32_is_torchs(shape: tuple[int, int]) -> None:
+    """To 1e-3 of a step's size 1e-2: PyTorch rounds to bfloat16 within a step."""
+    torch.manual_seed(0)
+    ours = torch.nn.Parameter(torch.randn(shape))
+    theirs = torch.nn.Parameter(ours.detach().clone())
+    flags = {"lr": 0.02, "weight_decay": 0.01, "adjust_lr_fn": "match_rms_adamw"}
+    opts = Muon([ours], **flags), torch.optim.Muon([theirs], **flags)
+    for _ in range(5):
+        grad = torch.randn(shape)
+        before = theirs.detach().clone()
+        ours.grad, theirs.grad = grad, grad.clone()
+        for opt in opts:
+            opt.step()
+        assert (theirs - before).abs().mean() > 2e-3
+        assert (ours - theirs).abs().max() < 1e-3
+    states = [opt.state_dict()["state"][0]["momentum_buffer"] for opt in opts]
+    assert torch.equal(*states)
+
+
+def test_the_matrices_optimizer_suits_the_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = torch.nn.ModuleDict({"layers": torch.nn.ModuleList([torch.nn.Linear(4, 4)])})
+    for faster, kind in ((True, torch.optim.Muon), (False, Muon)):
+        monkeypatch.setattr(optimizing.half, "faster", lambda faster=faster: faster)
+        assert type(optimizing.optimizers(net, 0.1)[0]) is kind
