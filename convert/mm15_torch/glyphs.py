@@ -47,7 +47,11 @@ def find_fonts(root: Path = Path("/usr/share/fonts")) -> list[tuple[Path, float]
             if path:
                 found.append((path, share / len(faces)))
     if not found:
-        raise FileNotFoundError(f"no font of {', '.join(FAMILIES)} under {root}")
+        raise FileNotFoundError(
+            f"no font of {', '.join(FAMILIES)} under {root}; on Debian: apt install "
+            "fonts-inter fonts-roboto fonts-liberation fonts-open-sans fonts-lato "
+            "fonts-noto-core"
+        )
     return found
 
 

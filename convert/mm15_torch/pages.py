@@ -16,7 +16,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from mm15_mlx.convert.mm15_torch.glyphs import Words, colours, find_fonts
-from mm15_mlx.convert.mm15_torch.samples import Row, read_rows
+from mm15_mlx.convert.mm15_torch.samples import Row
+from mm15_mlx.screens.build import written
 
 KIT = "drawn"  # what their rows name instead of a kit
 Fonts = list[tuple[Path, float]]
@@ -168,12 +169,8 @@ def main() -> None:
     (args.out / "images").mkdir(parents=True, exist_ok=True)
     fonts = find_fonts()
     listed = args.out / "screens.jsonl"
-    whole = list(read_rows(args.out)) if listed.exists() else []
-    known = {row["id"] for row in whole}
-    with listed.open("w") as rows:  # without the half line of a run that was killed
-        for row in whole:
-            del row["folder"]
-            rows.write(json.dumps(row, ensure_ascii=False) + "\n")
+    known = {row["id"] for row in written(listed)}
+    with listed.open("a") as rows:
         for k in range(args.count):
             name, seed = f"{args.seed}-{k:06d}", (args.seed + 1) * 1_000_003 + k
             if name in known:

@@ -1,8 +1,6 @@
 """Annotated screens as training samples of `nano-ui`: pictures and questions as ids."""
 
-import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,15 +24,6 @@ TEXT_TASKS = ("find_text", "read")  # those that find lines, not elements
 QUOTING = ("widgets", "changed", "tapped")  # those that read in quotation marks
 BOX = re.compile(r"<box>(.*?)</box>")
 BYTE = re.compile(r"<0x..>")
-
-
-def read_rows(folder: Path) -> Iterator[Row]:
-    with (folder / "screens.jsonl").open() as lines:
-        for line in lines:
-            if line.endswith("\n"):  # the last line may still be being written
-                row = json.loads(line)
-                row["folder"] = str(folder)
-                yield row
 
 
 def load_picture(row: Row) -> Image.Image:

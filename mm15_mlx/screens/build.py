@@ -15,6 +15,7 @@ from typing import Any
 
 from .capture import HERE, Camera
 from .content import USUAL, WORDS, Content
+from .fonts import LOCAL, note_absent
 from .kit_adminlte import AdminLTE
 from .kit_antd import AntdMobile
 from .kit_beer import Beer
@@ -54,13 +55,7 @@ KITS: dict[str, type[Kit]] = {
     )
 }
 
-OTHER_FONTS = (
-    "Roboto Variable",
-    "Inter Variable",
-    "Open Sans",
-    "Lato",
-    "Liberation Sans",
-)
+OTHER_FONTS = ("Roboto Variable", "Inter Variable", *LOCAL)
 
 
 @dataclass(frozen=True)
@@ -281,6 +276,7 @@ def render_screens(
         index_path.open("a", encoding="utf-8") as rows,
         show as step,
     ):
+        note_absent(camera.browser)
         for index in todo:
             row = render_one(camera, plan_screen(seed, index, options), out, options)
             rows.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -26,6 +26,7 @@ from .capture import Camera
 from .changes import BACKWARD, ONE_WAY, Step, found, line, removal, steps
 from .content import USUAL
 from .edits import Call, Edit, edited
+from .fonts import note_absent
 from .progress import shown
 
 Screen = dict[str, Any]
@@ -263,6 +264,7 @@ def render_series(
     (out / "images").mkdir(parents=True, exist_ok=True)
     show = shown(len(todo), what + "s") if progress else nullcontext(lambda: None)
     with Camera(kits) as camera, path.open("a", encoding="utf-8") as rows, show as step:
+        note_absent(camera.browser)
         for number in todo:
             series = make_series(camera, seed, number, options, what)
             for image, row in series:

@@ -11,7 +11,7 @@ pytest.importorskip("faker")
 
 from mm15_mlx.convert.mm15_torch import pages
 from mm15_mlx.convert.mm15_torch.glyphs import find_fonts
-from mm15_mlx.convert.mm15_torch.samples import read_rows
+from mm15_mlx.screens.sheet import read_rows
 
 pytestmark = pytest.mark.parity
 
@@ -69,7 +69,7 @@ def test_pages_are_drawn_once(
         rows.write('{"id": "0-00')  # a run that was killed
     monkeypatch.setattr("sys.argv", ["pages", "--out", str(tmp_path), "--count", "3"])
     pages.main()
-    rows = list(read_rows(tmp_path))
+    rows = read_rows(tmp_path)
     assert json.loads(first.splitlines()[0])["id"] == rows[0]["id"] == "0-000000"
     assert [r["id"] for r in rows] == ["0-000000", "0-000001", "0-000002"]
     assert all((tmp_path / r["image"]).is_file() and r["kit"] == "drawn" for r in rows)
