@@ -24,6 +24,8 @@ FIGURES = {  # figure of a log → what the picture calls it
     "spelt": "word pieces as handed over (nats)",
     "looking": "looking (nats)",
     "near_y": "upright numbers within 8",
+    "several_loss": "answers about several screens (nats)",
+    "several_comparing": "where a screen looks otherwise (nats)",
 }
 
 

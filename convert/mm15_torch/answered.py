@@ -72,7 +72,7 @@ def measure(trainer: Trainer) -> dict[str, dict[str, float]]:
             continue
         batch = collate(trainer.draws.prefix([screen]), [asked])
         with autocast():
-            prefix, _, _ = trainer.embedded([screen], batch.prefix, 1)
+            prefix, _ = trainer.embedded([screen], batch.prefix, 1)
             out, _ = trainer.answers(prefix, batch)
         lengths = (batch.target[0] != NO_TARGET).sum(1).tolist()
         parts = zip(

@@ -90,7 +90,7 @@ def fit(trainer: sft.Trainer, what: list[str], batches: int = BATCHES) -> None:
     for _ in range(batches):
         screens, batch = trainer.draws.batch(rng)
         with autocast():
-            prefix, _, _ = trainer.embedded(screens, batch.prefix, 1, rng)
+            prefix, _ = trainer.embedded(screens, batch.prefix, 1, rng)
             _, states = trainer.answers(prefix, batch)
             image = trainer.tile_tokens(screens, batch.prefix)
             middle = decoder.norm(states[len(states) // 2 - 1][0][:, image])

@@ -13,7 +13,7 @@ from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.screens.several import Several, about_pair, order, series, which
 from mm15_mlx.tiling import plan
 
-SHARES = {"any": 0.35, "pair": 0.4, "flow": 0.25}  # of what there is
+SHARES = {"any": 0.3, "pair": 0.5, "flow": 0.2}  # of what there is
 FLOWS = 3  # of a batch: what is not split takes little time
 
 Prompt = tuple[list[Screen], list[Several]]

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.augment import spoilt
-from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, Marked, States, marked
+from mm15_mlx.convert.mm15_torch.boxes import States
 from mm15_mlx.convert.mm15_torch.comparing import comparing_loss
 from mm15_mlx.convert.mm15_torch.draws import Draws
 from mm15_mlx.convert.mm15_torch.flags import arguments
@@ -45,10 +45,7 @@ from mm15_mlx.convert.mm15_torch.optimizing import (
 from mm15_mlx.convert.mm15_torch.packed import packed_states
 from mm15_mlx.convert.mm15_torch.perception import (
     Heads,
-    as_tensors,
     normalise,
-    tile_loss,
-    tile_targets,
 )
 from mm15_mlx.convert.mm15_torch.samples import (
     NO_TARGET,
@@ -57,8 +54,7 @@ from mm15_mlx.convert.mm15_torch.samples import (
 )
 from mm15_mlx.convert.mm15_torch.stages import run
 from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored_views
-from mm15_mlx.convert.mm15_torch.targets import Targets, screen_targets
-from mm15_mlx.convert.mm15_torch.words import Words, handed, named, words_of
+from mm15_mlx.convert.mm15_torch.telling import Seen, Telling, size_of
 from mm15_mlx.prompt import PromptEncoder
 from mm15_mlx.tokenizer import Tokenizer
 
@@ -78,7 +74,6 @@ class Trainer:
         self.model = MM15(self.config)
         init_locations(self.model, self.first)
         self.aids = Aids(self.config.text_config.hidden_size)
-        self.boxes = BoxLoss(self.loss)
         self.looking = LookingLoss(self.config)
         vision, text = self.config.vision_config, self.config.text_config
         pooled = self.config.connector_config.pooled_grid
@@ -87,6 +82,10 @@ class Trainer:
             "patch_heads": Heads(vision.hidden_size, 1),
             "token_heads": Heads(text.hidden_size, side),
         })  # fmt: skip
+        self.telling = Telling(
+            self.model, self.aids, self.heads, self.tokenizer, self.loss, config,
+            args.patches, args.whole,
+        )  # fmt: skip
         self.step = 0
         for path in args.start:
             self._load(torch.load(path, weights_only=True))
@@ -129,7 +128,7 @@ class Trainer:
 
     def visual(
         self, screens: list[Screen], rng: Random | None = None, pictures: int = 1
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Seen:
         """Visual tokens (V, Q, D) of all views of some screens, and their patches;
         the screens as they are, or as `rng` changes colours and sharpness, alike for
         so many in a row."""
@@ -152,30 +151,6 @@ class Trainer:
             pooled = self.model.connector.pooled(patches)
         return self.model.connector.readout(pooled), patches
 
-    def naming_loss(
-        self,
-        screens: list[Screen],
-        whole: list[Targets],
-        visual: Tensor,
-        patches: Tensor,
-    ) -> Tensor:
-        """What patches and visual tokens of the tiles name, where they are trained."""
-        if not self.args.whole:
-            return visual.new_zeros(())
-        tiles, start = [], 0
-        for screen in screens:
-            tiles += [start + v for v in screen.tiles]
-            start += len(screen.tiling.indices)
-        targets = as_tensors([
-            vars(tile_targets(w, s.tiling))
-            for w, s in zip(whole, screens, strict=True)
-        ])  # fmt: skip
-        given = {"patch_heads": patches, "token_heads": visual}
-        losses = [
-            tile_loss(self.heads[k](x[tiles]), targets)[0] for k, x in given.items()
-        ]
-        return torch.stack(losses).mean()
-
     def tile_tokens(self, screens: list[Screen], ids: Tensor) -> Tensor:
         """Where the tiles of one screen are in a prefix `ids` (P,); all are tiled
         alike."""
@@ -190,39 +165,14 @@ class Trainer:
         ids: Tensor,
         pictures: int,
         rng: Random | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Seen]:
         """Embeddings (B, P, D) of prefixes of so many pictures each, all with `ids`
         (P,); the visual tokens in them, and their patches."""
-        visual, patches = self.visual(screens, rng, pictures)
+        seen = self.visual(screens, rng, pictures)
         prefix = self.model.embed_inputs(
-            ids.expand(len(screens) // pictures, -1), visual, self.image_id
+            ids.expand(len(screens) // pictures, -1), seen[0], self.image_id
         )
-        return prefix, visual, patches
-
-    def half_way(
-        self,
-        screens: list[Screen],
-        middle: Tensor,
-        visual: Tensor,
-        patches: Tensor,
-        rng: Random,
-    ) -> tuple[dict[str, Tensor], dict[str, Marked], Words]:
-        """Losses of what the visual tokens' states half-way, `middle` (B, V·Q, D), and
-        what they come from name; and the tokens that were marked for it."""
-        decoder = self.model.decoder
-        tokens = decoder.norm(middle)
-        side = self.config.connector_config.pooled_grid
-        words = words_of(screens, self.tokenizer, side)
-        targets = [screen_targets(s.row, s.tiling) for s in screens]
-        found = marked(
-            screens, targets, self.args.patches, self.config.coordinates, rng
-        )
-        losses = {
-            "reading": named(decoder, tokens[words.picture, words.token], words),
-            "boxes": self.boxes.read(self.aids, decoder, tokens, found),
-            "naming": self.naming_loss(screens, targets, visual, patches),
-        }
-        return losses, found, words
+        return prefix, seen
 
     def answers(self, prefix: Tensor, batch: Batch) -> tuple[dict[str, Tensor], States]:
         """Logits (N, vocabulary) and targets (N,) of the answers; the states."""
@@ -237,22 +187,17 @@ class Trainer:
         self, screens: list[Screen], batch: Batch, rng: Random
     ) -> dict[str, Tensor]:
         """Logits and targets of the answers, and the losses of all aids."""
-        decoder, image = self.model.decoder, self.tile_tokens(screens, batch.prefix)
+        image = self.tile_tokens(screens, batch.prefix)
         with autocast():
-            prefix, visual, patches = self.embedded(screens, batch.prefix, 1, rng)
+            prefix, seen = self.embedded(screens, batch.prefix, 1, rng)
             out, states = self.answers(prefix, batch)
-            middle = states[len(states) // 2 - 1][0][:, image]
-            seen, found, words = self.half_way(screens, middle, visual, patches, rng)
-            last = states[-1][1][batch.target != NO_TARGET]
-            size = last.detach().float().square().mean().sqrt()
-            given = self.boxes.handed(decoder, states, image, found, size)
-            spelt = handed(decoder, states, image, words, size)
+            size = size_of(states, batch)
+            told = self.telling(screens, image, states, seen, size, rng)
             shown = [[Shown(s, a)] for s, a in zip(screens, batch.asked, strict=True)]
             pointing, looking = self.looking(
-                self.aids, decoder.norm, states, shown, batch.prefix
+                self.aids, self.model.decoder.norm, states, shown, batch.prefix
             )
-        return {**out, **seen, "handed": given, "spelt": spelt, "pointing": pointing,
-                "looking": looking}  # fmt: skip
+        return {**out, **told, "pointing": pointing, "looking": looking}
 
     def read(
         self, screens: list[Screen], ids: Tensor, rng: Random
@@ -261,11 +206,11 @@ class Trainer:
         third of a step's time."""
         decoder, image = self.model.decoder, self.tile_tokens(screens, ids)
         with autocast():
-            prefix, visual, patches = self.embedded(screens, ids, 1, rng)
+            prefix, seen = self.embedded(screens, ids, 1, rng)
             none = prefix.new_zeros(len(screens), 1, 1, prefix.shape[-1])
             states = packed_states(decoder, prefix, none, len(decoder.layers) // 2)
             middle = states[-1][0][:, image]
-            return self.half_way(screens, middle, visual, patches, rng)[0]
+            return self.telling.half_way(screens, middle, seen, rng)[0]
 
     def run_together(
         self,
@@ -286,8 +231,9 @@ class Trainer:
         ]
         norm, half = self.model.decoder.norm, len(self.model.decoder.layers) // 2
         with autocast():
-            prefix, _, _ = self.embedded(screens, batch.prefix, count, rng)
+            prefix, seen = self.embedded(screens, batch.prefix, count, rng)
             out, states = self.answers(prefix, batch)
+            told = self.telling.together(screens, batch, states, seen, rng)
             pointing, looking = self.looking(
                 self.aids, norm, states, shown, batch.prefix
             )
@@ -300,7 +246,7 @@ class Trainer:
                 self.aids, norm(states[half][0][:, image]), prompts,
                 self.args.views, self.config,
             )  # fmt: skip
-        return {**out, "several_pointing": pointing, "several_looking": looking,
+        return {**out, **told, "several_pointing": pointing, "several_looking": looking,
                 "several_telling": telling, "several_comparing": comparing}  # fmt: skip
 
     def run_written(self, batch: Batch) -> dict[str, Tensor]:

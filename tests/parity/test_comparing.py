@@ -179,3 +179,30 @@ def test_the_matrices_optimizer_suits_the_processor(
     for faster, kind in ((True, torch.optim.Muon), (False, Muon)):
         monkeypatch.setattr(optimizing.half, "faster", lambda faster=faster: faster)
         assert type(optimizing.optimizers(net, 0.1)[0]) is kind
+
+
+@torch.enable_grad()
+def test_screens_are_read_beside_another_as_alone(make: Make) -> None:  # noqa: F811
+    """Each of a prompt's pictures teaches what it does alone; what is not split does
+    not."""
+    trainer = make("--several", 1, "--whole", "--questions", 4)
+    told = {"reading", "boxes", "naming", "handed", "spelt"}
+    stats = trainer.train_step()
+    assert {f"several_{k}" for k in told} < set(stats)
+    screens_, batch, _ = trainer.draws.together(Random(0))
+    prefix, seen = trainer.embedded(screens_, batch.prefix, 2)
+    _, states = trainer.answers(prefix, batch)
+    both = trainer.telling.together(screens_, batch, states, seen, Random(0))
+    image = (batch.prefix == trainer.image_id).nonzero().flatten()
+    views = len(screens_[0].tiling.indices)  # the overview last
+    mine = image.view(2, views, -1)[:, :-1].flatten(1)  # tokens of each one's tiles
+    first, second = (
+        trainer.telling.half_way(
+            [screen], states[1][0][:, mine[k]],
+            tuple(x[views * k :][:views] for x in seen), Random(0),
+        )[0]
+        for k, screen in enumerate(screens_)
+    )  # fmt: skip
+    mean = (first["reading"] + second["reading"]) / 2
+    assert both["several_reading"].item() == pytest.approx(mean.item(), abs=1e-5)
+    assert abs(first["reading"] - second["reading"]) > 1e-3
