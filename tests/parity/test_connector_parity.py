@@ -60,4 +60,5 @@ def test_c_abstractor(compare: Compare, grid: int, inputs: int, hidden: int) -> 
     theirs = reference.double()(torch.from_numpy(x).double()).float()
     unit = max(1.0, float(theirs.abs().max()))
     what = f"C-Abstractor: timm RegStage, {grid}² → 12²"
-    compare(what, ours(mx.array(x)) / unit, theirs / unit, 1e-6)
+    # Products round by the processor: 1.2e-6 on one with AVX2, below 1e-6 with AVX-512.
+    compare(what, ours(mx.array(x)) / unit, theirs / unit, 2e-6)
