@@ -37,21 +37,10 @@ from mm15_mlx.convert.mm15_torch.looking import (
 )
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
-from mm15_mlx.convert.mm15_torch.optimizing import (
-    optimizers,
-    schedule,
-    update,
-)
+from mm15_mlx.convert.mm15_torch.optimizing import optimizers, schedule, update
 from mm15_mlx.convert.mm15_torch.packed import packed_states
-from mm15_mlx.convert.mm15_torch.perception import (
-    Heads,
-    normalise,
-)
-from mm15_mlx.convert.mm15_torch.samples import (
-    NO_TARGET,
-    Batch,
-    SampleEncoder,
-)
+from mm15_mlx.convert.mm15_torch.perception import Heads, normalise
+from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Batch, SampleEncoder
 from mm15_mlx.convert.mm15_torch.stages import run
 from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored_views
 from mm15_mlx.convert.mm15_torch.telling import Seen, Telling, size_of
@@ -137,7 +126,7 @@ class Trainer:
         tall = [v.reshape(-1, size, 3) for v in views]
         if rng:
             changes = [rng.getrandbits(32) for _ in tall[::pictures]]
-            seeds = (changes[k // pictures] for k in range(len(tall)))
+            seeds = np.repeat(changes, pictures)
             shown = np.concatenate([
                 spoilt(v, np.random.default_rng(seed))
                 for v, seed in zip(tall, seeds, strict=True)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-# Name → Debian's package of it.
+# Name → Debian's package of it; which font a seed draws depends on their order.
 LOCAL = {
     "Open Sans": "fonts-open-sans",
     "Lato": "fonts-lato",
