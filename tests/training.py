@@ -72,11 +72,12 @@ def run_settings(model: Path, data: Path, target: Path) -> dict[str, Any]:
 
 
 def same_gradients(found: Any, expected: Any) -> None:
-    """Of two trees, within 1e-5 of each tensor's largest number."""
+    """Of two trees, within 5e-5 of each tensor's largest number: batches of other sizes
+    round otherwise (1e-6 to 1e-5 by processor); a weight forgotten shows at 1e-1."""
     for (name, a), (_, b) in zip(
         tree_flatten(found), tree_flatten(expected), strict=True
     ):
-        assert mx.abs(a - b).max() <= 1e-5 * max(mx.abs(b).max().item(), 1e-3), name
+        assert mx.abs(a - b).max() <= 5e-5 * max(mx.abs(b).max().item(), 1e-3), name
 
 
 def with_experts(config: ModelConfig, **weights: float) -> ModelConfig:
