@@ -2,7 +2,8 @@
 
 What this file is: a random model of a public shape in transformers' layout with a
 tokenizer of its own (`make`), and the lines of Python that each program runs in a
-process of its own. What it is not: the trials, or what is printed of them.
+process of its own (llama.cpp's in llama_peer.py). What it is not: the trials, or what
+is printed of them.
 """
 
 import random
@@ -130,6 +131,14 @@ SHAPES = {
 }  # fmt: skip
 
 
+def drawn_words(count: int) -> list[str]:
+    """What the tokenizer learns, and what `--words` begins a question with."""
+    rng = random.Random(0)
+    return [
+        "".join(rng.choices("etaoinshrdlu", k=rng.randint(3, 9))) for _ in range(count)
+    ]
+
+
 def make(folder: Path, name: str, layers: int | None) -> None:
     """Random weights and a tokenizer in transformers' layout. Needs PyTorch."""
     exec(HIDE, {})
@@ -139,9 +148,7 @@ def make(folder: Path, name: str, layers: int | None) -> None:
 
     shape = SHAPES[name]
     special = [shape.bos, shape.eos, shape.pad, "<image>", *shape.more]
-    rng = random.Random(0)
-    words = ["".join(rng.choices("etaoinshrdlu", k=rng.randint(3, 9)))
-             for _ in range(120_000)]  # fmt: skip
+    words = drawn_words(120_000)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -207,7 +214,7 @@ BEFORE = """
 import sys
 folder, image, questions, CHAT = sys.argv[1:5]
 tokens, started = int(sys.argv[5]), float(sys.argv[6])
-together = None
+pictures, together = [image] if image else [], None
 """
 OURS = """
 packages = "mm15-mlx", "mlx"
@@ -218,11 +225,11 @@ model, processor = load(folder)
 processor.encoder.stop_ids = frozenset()
 def answer(question, tokens):
     yield from stream_generate(
-        model, processor, question, images=[image], max_tokens=tokens
+        model, processor, question, images=pictures, max_tokens=tokens
     )
 def together(asked):
     asked = [Question(q, tokens) for q in asked]
-    answer_together(model, processor, asked, [image], Options())
+    answer_together(model, processor, asked, pictures, Options())
 """
 # As ours does it by itself; as it is installed on Linux, mlx-vlm has a slow one.
 FAST_BLAS = """
@@ -242,8 +249,8 @@ model, processor = load(folder)
 caches = {}
 def answer(question, tokens):
     yield from stream_generate(
-        model, processor, CHAT.format(question), image=image, max_tokens=tokens,
-        temperature=0.0, **caches,
+        model, processor, CHAT.format(question), image=image or None,
+        max_tokens=tokens, temperature=0.0, **caches,
     )
 """
 # torchvision is hidden: pictures go through Pillow in every program, and the build of
@@ -283,10 +290,12 @@ class Stamps:
 def asked(question):
     begin, stamps = time.perf_counter(), Stamps()
     inputs = processor(
-        text=CHAT.format(question), images=[Image.open(image)], return_tensors="pt"
+        text=CHAT.format(question), return_tensors="pt",
+        images=[Image.open(image)] if image else None,
     )
     times.setdefault("prompt_tokens", inputs["input_ids"].shape[1])
-    inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+    if image:
+        inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
     with torch.inference_mode():
         model.generate(
             **inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False,

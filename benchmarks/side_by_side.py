@@ -24,8 +24,14 @@ mlx-vlm wants other versions than ours, so it lives in an environment of its own
 
 transformers comes with the extra `parity`. LLaVA-NeXT's 32 layers take 28 GB; two or
 more of them (`--layers 2`) show as much of it. "mlx-vlm, as installed" has the BLAS of
-MLX's own wheel and takes ten times as long; it runs where `--only` names it. llama.cpp
-has no row: its Python package is on PyPI as source only.
+MLX's own wheel and takes ten times as long; it runs where `--only` names it.
+
+`--words N` compares the text part alone: no picture, and every question begins with the
+same N words. It has a row of llama.cpp, whose package is on PyPI as source only
+(`../peers/bin/pip install gguf llama-cpp-python` builds it, with a C++ compiler):
+
+    python benchmarks/side_by_side.py --work runs --out runs/text.jsonl --words 240 \
+        --peer-python ../peers/bin/python
 """
 
 import argparse
@@ -43,6 +49,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import llama_peer
 import peers
 
 from mm15_mlx import blas
@@ -57,7 +64,7 @@ COLUMNS = {
     "cpu_share": "CPU / wall",
 }  # fmt: skip
 CHECKS = ("prompt_tokens", "cpu_share")
-OURS = "mm15-mlx"
+OURS, LLAMA = "mm15-mlx", "llama.cpp"
 Line = dict[str, Any]  # of a trial: name, settings, figures, versions
 Way = tuple[str, str, Path]  # interpreter, code, model folder
 
@@ -88,9 +95,29 @@ def models(work: Path, shape: str, layers: int | None) -> tuple[Path, Path]:
 # --- the trials ------------------------------------------------------------------
 
 
-def ways(peer_python: str | None, source: Path, ours: Path) -> dict[str, Way]:
+def gguf(peer_python: str, source: Path) -> None:
+    """llama.cpp's file beside `source`, made if need be. Raises UserError without its
+    packages."""
+    target = source.parent / "text.gguf"
+    if target.exists():
+        return
+    part = target.with_suffix(".part")
+    writer = str(ROOT / "benchmarks" / "llama_peer.py")
+    made = subprocess.run([peer_python, writer, str(source), str(part)])
+    if made.returncode:
+        raise UserError(
+            f"{peer_python} could not write {target.name}; llama.cpp's row needs gguf "
+            "and llama-cpp-python there, or leave it out with --only"
+        )
+    part.rename(target)
+
+
+def ways(
+    peer_python: str | None, source: Path, ours: Path, words: int = 0
+) -> dict[str, Way]:
     """Name → interpreter, code and folder of each program that can run here."""
     python, before, measure = sys.executable, peers.BEFORE, peers.MEASURE
+    threads = blas.usable_cores()
     found = {OURS: (python, before + peers.OURS + measure, ours)}
     if peer_python:
         fast, plain = before + peers.FAST_BLAS + peers.MLX_VLM, before + peers.MLX_VLM
@@ -100,11 +127,14 @@ def ways(peer_python: str | None, source: Path, ours: Path) -> dict[str, Way]:
             ("mlx-vlm, as installed", plain),
         ):
             found[name] = (peer_python, code + measure, source)
+    if peer_python and words:
+        code = before + llama_peer.LLAMA.format(threads=threads) + measure
+        found[LLAMA] = (peer_python, code, source.parent)
     # PyTorch's generate calls back, so its `asked` stands for the common one.
     head, tail = measure.split("first, *others")
     head = head[: head.index("def asked")]
     for dtype in ("float32", "bfloat16"):
-        code = peers.TORCH.format(threads=blas.usable_cores(), dtype=dtype)
+        code = peers.TORCH.format(threads=threads, dtype=dtype)
         code = before + peers.HIDE + head + code + "first, *others" + tail
         found[f"transformers {dtype}"] = (python, code, source)
     return found
@@ -126,11 +156,15 @@ def trial(
 ) -> dict[str, Any]:
     """One process; raises RuntimeError with its last words."""
     python, code, folder = way
-    asked = json.dumps(peers.QUESTIONS[:questions])
+    image, chat = args.image, peers.SHAPES[args.shape].chat
+    asked = list(peers.QUESTIONS[:questions])
+    if args.words:
+        before = " ".join(peers.drawn_words(args.words))
+        image, chat = "", chat.replace("<image>", "")
+        asked = [f"{before} {question}" for question in asked]
     command = [
-        python, "-c", code, str(folder), args.image, asked,
-        peers.SHAPES[args.shape].chat, str(tokens), repr(time.time()),
-        str(ROOT / "mm15_mlx" / "blas.py"),
+        python, "-c", code, str(folder), image, json.dumps(asked), chat,
+        str(tokens), repr(time.time()), str(ROOT / "mm15_mlx" / "blas.py"),
     ]  # fmt: skip
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment(), timeout=args.timeout
@@ -152,10 +186,10 @@ def environment() -> dict[str, str]:
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """What trials must have in common to be compared."""
-    return {
+    about = {"words": args.words} if args.words else {"image": Path(args.image).name}
+    return about | {
         "shape": args.shape, "layers": args.layers or "all",
         "questions": args.questions, "max_tokens": args.max_tokens,
-        "image": Path(args.image).name,
         "machine": platform.processor() or platform.machine(),
         "cores": blas.usable_cores(),
     }  # fmt: skip
@@ -285,6 +319,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--max-tokens", type=int, default=32)
     parser.add_argument("--questions", type=int, default=8)
+    parser.add_argument("--words", type=int, default=0, help="No picture, but text.")
     parser.add_argument("--layers", type=int, help="At most so many in each tower.")
     parser.add_argument("--peer-python", help="Of the environment with mlx-vlm.")
     parser.add_argument("--only", help="Names of rows, with semicolons.")
@@ -308,9 +343,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines = read([args.out] if args.out else [])
         with tempfile.TemporaryDirectory() as scratch:
             work = args.work or Path(scratch)
-            chosen(ways(args.peer_python, work, work), args.only)  # names come first
+            peer, words = args.peer_python, args.words
+            chosen(ways(peer, work, work, words), args.only)  # names come first
             source, ours = models(work, args.shape, args.layers)
-            found = chosen(ways(args.peer_python, source, ours), args.only)
+            found = chosen(ways(peer, source, ours, words), args.only)
+            if LLAMA in found:
+                gguf(peer, source)
             for line in measure(found, args, lines):
                 lines.append(line)
                 print(line["name"], line["figures"], file=sys.stderr, flush=True)

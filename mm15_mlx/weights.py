@@ -19,7 +19,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from mm15_mlx import fast_cpu
+from mm15_mlx import fast_cpu, heap
 from mm15_mlx.checkpoint import (
     CONFIG,
     FLOATS,
@@ -51,6 +51,7 @@ def load_model(
     On a CPU floats become float32: MLX has no fast half precision there, and quantised
     layers would be inaccurate. `keep_dtype` is for tools that write the weights again.
     """
+    heap.keep()
     folder = Path(folder)
     config = read_config(folder)
     files = weight_files(folder)

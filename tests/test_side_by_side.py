@@ -97,6 +97,41 @@ def test_the_slowest_runs_where_it_is_named(script: ModuleType) -> None:
         compile(code, "trial", "exec")
 
 
+def test_text_alone_has_a_row_of_llama_cpp(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "llama.cpp" not in script.ways("python", Path("a"), Path("b"))
+    found = script.ways("python", Path("runs/a/source"), Path("b"), words=3)
+    python, code, folder = found["llama.cpp"]
+    compile(code, "trial", "exec")
+    assert python == "python" and folder == Path("runs/a")
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> Any:
+        commands.append(command)
+        return type("Done", (), {"returncode": 0, "stdout": "{}"})
+
+    monkeypatch.setattr(script.subprocess, "run", run)
+    args = script.parsed(["--words", "3"])
+    script.trial(found["mm15-mlx"], args, 2, 5)
+    image, questions, chat, tokens = commands[0][4:8]
+    first, second = json.loads(questions)
+    assert image == "" and "<image>" not in chat and tokens == "5"
+    assert first.split()[:3] == second.split()[:3] and first != second
+    assert script.settings(args)["words"] == 3 and "image" not in script.settings(args)
+    assert "words" not in script.settings(script.parsed([]))
+
+
+def test_names_of_llama_cpp(script: ModuleType) -> None:
+    name_of = importlib.import_module("llama_peer").name_of
+    assert name_of("model.text_model.layers.7.mlp.up_proj.weight") == (
+        "blk.7.ffn_up.weight"
+    )
+    assert name_of("model.language_model.embed_tokens.weight") == "token_embd.weight"
+    assert name_of("lm_head.weight") == "output.weight"
+    assert name_of("model.vision_model.encoder.layers.0.mlp.fc1.weight") is None
+
+
 def test_a_single_question_is_a_whole_trial(script: ModuleType) -> None:
     """The code that every trial ends with, run with an answer of our own."""
     peers = importlib.import_module("peers")
@@ -122,6 +157,14 @@ def test_a_single_question_is_a_whole_trial(script: ModuleType) -> None:
             "--only has 'mlx'; it must be one of mm15-mlx; transformer",
         ),
         (("--only", "mlx-vlm"), "bfloat16 (mlx-vlm needs --peer-python)"),
+        (
+            ("--words", "3", "--only", "llama.cpp"),
+            "bfloat16 (mlx-vlm needs --peer-python)",
+        ),
+        (
+            ("--words", "3", "--only", "llama.cpp", "--peer-python", "/bin/false"),
+            "/bin/false could not write text.gguf; llama.cpp's row needs gguf and lla",
+        ),
         (
             ("--table", "none.jsonl"),
             "there are no trials yet; run them with --out FILE",
