@@ -20,7 +20,7 @@ from importlib.metadata import version
 import mlx.core as mx
 import numpy as np
 
-from mm15_mlx import __version__, blas
+from mm15_mlx import __version__, blas, heap
 from mm15_mlx.batch import SharedKVCache
 from mm15_mlx.config import PRESETS
 from mm15_mlx.decoder import KVCache
@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--model", choices=sorted(PRESETS), default="nano-ui")
     parser.add_argument("--trials", type=int, default=5)
     args = parser.parse_args()
+    heap.keep()  # as a model that is loaded does
     mx.random.seed(0)
     model = MM15(PRESETS[args.model])
     model.eval()
