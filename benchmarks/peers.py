@@ -33,6 +33,8 @@ class Shape:
     chat: str
     model: Callable[[dict[str, Any], dict[str, Any], int, int], Any]
     processor: Callable[[Any], Any]
+    # Beginnings of names: as transformers 5 saves them, and as they are published.
+    published: tuple[str, str] = ("", "")
 
 
 def idefics3(text: dict[str, Any], vision: dict[str, Any], image: int, pad: int) -> Any:
@@ -127,6 +129,7 @@ SHAPES = {
         bos="<s>", eos="</s>", pad="<pad>", more=(),
         chat="<s>[INST] <image>\n{} [/INST]",
         model=llava_next, processor=llava_next_processor,
+        published=("vision_tower.", "vision_tower.vision_model."),
     ),
 }  # fmt: skip
 
@@ -137,6 +140,20 @@ def drawn_words(count: int) -> list[str]:
     return [
         "".join(rng.choices("etaoinshrdlu", k=rng.randint(3, 9))) for _ in range(count)
     ]
+
+
+def rename(path: Path, old: str, new: str) -> None:
+    """Give the tensors of a file whose names begin with `old` their published names."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(path)
+    begun = {name for name in tensors if name.startswith(old) and old != new}
+    if begun:
+        named = {
+            new + name.removeprefix(old) if name in begun else name: tensor
+            for name, tensor in tensors.items()
+        }
+        save_file(named, path, metadata={"format": "pt"})
 
 
 def make(folder: Path, name: str, layers: int | None) -> None:
@@ -174,6 +191,8 @@ def make(folder: Path, name: str, layers: int | None) -> None:
     image = tokenizer.token_to_id("<image>")
     model = shape.model(text, vision, image, ends["pad_token_id"])
     model.save_pretrained(folder)
+    for path in folder.glob("*.safetensors"):
+        rename(path, *shape.published)
     shape.processor(fast).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")

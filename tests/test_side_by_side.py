@@ -10,7 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 FIGURES = {
@@ -130,6 +132,20 @@ def test_names_of_llama_cpp(script: ModuleType) -> None:
     assert name_of("model.language_model.embed_tokens.weight") == "token_embd.weight"
     assert name_of("lm_head.weight") == "output.weight"
     assert name_of("model.vision_model.encoder.layers.0.mlp.fc1.weight") is None
+
+
+def test_names_as_they_are_published(script: ModuleType, tmp_path: Path) -> None:
+    peers = importlib.import_module("peers")
+    path = tmp_path / "model.safetensors"
+    tower = np.arange(6, dtype=np.float32).reshape(2, 3)
+    save_file({"vision_tower.norm.weight": tower, "head.weight": tower + 1}, path)
+    peers.rename(path, *peers.SHAPES["llava-next-7b"].published)
+    found = load_file(path)
+    assert set(found) == {"vision_tower.vision_model.norm.weight", "head.weight"}
+    assert np.array_equal(found["vision_tower.vision_model.norm.weight"], tower)
+    before = path.read_bytes()
+    peers.rename(path, *peers.SHAPES["smolvlm-256m"].published)
+    assert path.read_bytes() == before
 
 
 def test_a_single_question_is_a_whole_trial(script: ModuleType) -> None:
