@@ -46,8 +46,6 @@ AROUND = {
 
 def name_of(tensor: str) -> str | None:
     """GGUF's name of a tensor; None for those of the encoder and the connector."""
-    if "vision" in tensor or "connector" in tensor:
-        return None
     short = tensor.rpartition("text_model.")[2].rpartition("language_model.")[2]
     short = short.removeprefix("model.")
     if not short.startswith("layers."):

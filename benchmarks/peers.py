@@ -146,14 +146,13 @@ def rename(path: Path, old: str, new: str) -> None:
     """Give the tensors of a file whose names begin with `old` their published names."""
     from safetensors.numpy import load_file, save_file
 
-    tensors = load_file(path)
-    begun = {name for name in tensors if name.startswith(old) and old != new}
-    if begun:
-        named = {
-            new + name.removeprefix(old) if name in begun else name: tensor
-            for name, tensor in tensors.items()
-        }
-        save_file(named, path, metadata={"format": "pt"})
+    if old == new:
+        return
+    named = {
+        new + name.removeprefix(old) if name.startswith(old) else name: tensor
+        for name, tensor in load_file(path).items()
+    }
+    save_file(named, path, metadata={"format": "pt"})
 
 
 def make(folder: Path, name: str, layers: int | None) -> None:

@@ -207,6 +207,14 @@ def swiglu(gate: np.ndarray, up: np.ndarray, out: np.ndarray) -> None:
     out *= up
 
 
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    weights = scores - scores.max(axis=-1, keepdims=True)
+    np.exp(weights, out=weights)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return weights
+
+
 def _divide_by_one_plus_exp(x: np.ndarray, out: np.ndarray) -> None:
     np.exp(out, out=out)
     out += 1

@@ -178,8 +178,8 @@ def test_a_single_question_is_a_whole_trial(script: ModuleType) -> None:
             "bfloat16 (mlx-vlm needs --peer-python)",
         ),
         (
-            ("--words", "3", "--only", "llama.cpp", "--peer-python", "/bin/false"),
-            "/bin/false could not write text.gguf; llama.cpp's row needs gguf and lla",
+            ("--words", "3", "--only", "llama.cpp", "--peer-python", "false"),
+            "false could not write text.gguf; llama.cpp's row needs gguf and lla",
         ),
         (
             ("--table", "none.jsonl"),
