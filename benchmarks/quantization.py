@@ -4,7 +4,8 @@ For every recipe a folder is made with `mm15-mlx quantize`; its drift, and its m
 where `--data` is given, are those of its report. First token (from the process start),
 tokens per second and MLX's peak memory are medians of fresh processes that ask for the
 list of widgets. The table is markdown; after it comes one JSON line for every row.
-`--plot` needs matplotlib (extra: pretrain).
+With `--gptq` or `--dwq` (files of tasks, as `quantize` takes them) all folders are made
+so, and their rows named so. `--plot` needs matplotlib (extra: pretrain).
 
 A run may be split and stopped: a row is a line of `--out` as soon as it is measured,
 and the same command measures only what is missing there, of the rows in `--only`.
@@ -17,6 +18,7 @@ import argparse
 import hashlib
 import json
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -24,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ from mm15_mlx.checkpoint import stored_tensors, weight_files
 from mm15_mlx.config import UserError
 from mm15_mlx.load import find_model
 from mm15_mlx.quantize import Wanted
-from mm15_mlx.shrink import run
+from mm15_mlx.shrink import Lesson, run
 
 PROBE = """
 import sys, time
@@ -146,9 +149,11 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), constrained_layout=True)
-    packed = [r for r in rows if r["kl"] > 0]
-    for group, marker in (("decoder", "o"), ("all", "s"), ("te", "^"), ("ta", "*")):
-        mine = [r for r in packed if r["name"].startswith(group)]
+    series: dict[str, list[dict[str, Any]]] = {}
+    for r in rows:
+        if r["kl"] > 0:
+            series.setdefault(re.sub(r"[\d.]+", "", r["name"]), []).append(r)
+    for mine, marker in zip(series.values(), cycle("os^*Dv"), strict=False):
         axes.plot([r["mb"] for r in mine], [r["kl"] for r in mine], marker + "-")
         for r in mine:
             axes.annotate(r["name"], (r["mb"], r["kl"]), fontsize=8,
@@ -194,13 +199,16 @@ def measured(
 ) -> Iterator[dict[str, Any]]:
     """The rows that are not done yet; the source's, which each report has, first."""
     folder = find_model(args.model)
+    lesson = Lesson(args.gptq, args.dwq)
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "model"
         for name, recipe in wanted.items():
             if name in done:
                 continue
             print(f"--- {name}", file=sys.stderr, flush=True)
-            report = run(args.model, target, recipe, args.data, args.limit, force=True)
+            report = run(
+                args.model, target, recipe, args.data, args.limit, True, lesson
+            )
             if "source" not in done:
                 done.add("source")
                 timing = timed(folder, args.image, args.trials)
@@ -217,6 +225,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 6, 5, 4])
     parser.add_argument("--target-bpw", type=float, default=4.5)
     parser.add_argument("--only", help="Names of rows, with semicolons.")
+    parser.add_argument("--gptq", type=Path, help="Tasks of `eval`.")
+    parser.add_argument("--dwq", type=Path, help="Tasks of `eval`.")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--trials", type=int, default=5)
@@ -242,7 +252,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         about["sha256"] = digest(find_model(args.model))
         rows = rows_of(args.out, about)
         done = {r["name"] for r in rows}
-        for new in measured(args, {n: wanted[n] for n in names}, done):
+        made = "".join(f" {k}" for k in ("gptq", "dwq") if getattr(args, k))
+        order = ["source", *wanted, *(n + made for n in wanted)]
+        for new in measured(args, {n + made: wanted[n] for n in names}, done):
             rows.append(new)
             print(json.dumps(new), file=sys.stderr, flush=True)
             if args.out:
@@ -252,7 +264,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    order = ["source", *wanted]
     rows.sort(key=lambda r: order.index(r["name"]) if r["name"] in order else 99)
     print(table(rows), end="\n\n")
     for r in rows:

@@ -32,6 +32,7 @@ from mm15_mlx.train import run
 
 EVERY = 5  # one screen of so many is for the test, and the one after it validates
 STYLE, KNOWN = "style", "known"  # categories of training rows
+SCHEDULE = {"name": "cosine_decay", "warmup": 0.05, "end": 0.05}
 Metrics = dict[str, Any]
 Row = dict[str, Any]
 Message = dict[str, str]
@@ -146,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = {
             "data": str(data), "adapter_path": str(adapters), "iters": args.iters,
             "batch_size": args.batch_size, "learning_rate": args.learning_rate,
-            "num_layers": args.num_layers,
+            "num_layers": args.num_layers, "lr_schedule": SCHEDULE,
             "steps_per_eval": max(1, args.iters // 4), "val_batches": 8,
         }  # fmt: skip
         if args.replay:

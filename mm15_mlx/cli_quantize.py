@@ -49,6 +49,10 @@ def quantize(
         Path | None, typer.Option(help="Tasks of `eval` to measure the cost on.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N.")] = None,
+    gptq: Annotated[
+        Path | None,
+        typer.Option(help="Tasks of `eval` whose pictures layers are rounded for."),
+    ] = None,
     dwq: Annotated[
         Path | None,
         typer.Option(
@@ -72,7 +76,7 @@ def quantize(
         raise UserError("--limit is about --data; give a JSONL file of tasks")
     if dwq_iters and dwq is None:
         raise UserError("--dwq-iters is about --dwq; give a JSONL file of tasks")
-    lesson = Lesson(dwq, dwq_iters or Lesson.iters) if dwq else None
+    lesson = Lesson(gptq, dwq, dwq_iters or Lesson.iters)
     wanted = Wanted(
         q_bits,
         q_group_size,

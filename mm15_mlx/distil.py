@@ -195,16 +195,8 @@ def teach(
 # --- what the verb does ----------------------------------------------------------
 
 
-def lesson_tasks(
-    path: Path, data: Path | None, ways: Mapping[str, Quantisation]
-) -> list[Any]:
-    """The tasks of `--dwq`. Raises UserError where they could teach nothing, or the
-    tasks of `--data` could not measure it."""
-    if data and data.resolve() == path.resolve():
-        raise UserError(
-            f"--dwq and --data are both {data}; what was taught measures nothing: give "
-            "tasks about other pictures"
-        )
+def lesson_tasks(path: Path, ways: Mapping[str, Quantisation]) -> list[Any]:
+    """The tasks of `--dwq`. Raises UserError where they could teach nothing."""
     if not teachable(ways):
         raise UserError(
             "--dwq teaches affine layers of the text below 8 bits, and there would be "

@@ -12,6 +12,7 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -29,6 +30,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "settings.png"
 # Compared at most: a log-probability of every word of the vocabulary is kept of each.
 ANSWER_TOKENS = 64  # of an answer; a list of widgets has hundreds
 ANSWERS = 64  # of tasks, evenly spread over them
+T = TypeVar("T")
 Say = Callable[[str], None]
 Features = dict[tuple[str, ...], mx.array]  # visual tokens (M, D) by pictures' keys
 
@@ -109,17 +111,21 @@ def usual_rows(model: MM15, processor: Processor) -> list[Row]:
     return rows
 
 
+def evenly(values: Sequence[T], most: int) -> Sequence[T]:
+    """At most so many of them, from the first on at even distances."""
+    return values[:: max(1, -(-len(values) // most))]
+
+
 def task_rows(
-    processor: Processor, done: Sequence[Prediction], most: int | None = None
+    processor: Processor, done: Sequence[Prediction], most: int = ANSWERS
 ) -> list[Row]:
     """Some of the tasks that the source has answered, with its answers."""
-    done = done[:: -(-len(done) // (most or ANSWERS))]
     return [
         Row(
             processor.prepare([message(p.row, *opened(p.row, processor))]),
             p.result.tokens[:ANSWER_TOKENS],
         )
-        for p in done
+        for p in evenly(done, most)
     ]
 
 

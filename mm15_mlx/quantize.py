@@ -39,7 +39,7 @@ DEFAULTS = {
 PARTS = ("encoder", "connector", "decoder", "embedding", "head")
 TEXT_PARTS = ("decoder", "embedding", "head")
 RECIPES = ("mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6")  # mlx-lm's
-_PACKED = ("weight", "scales", "biases")
+PACKED = ("weight", "scales", "biases")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Quantisation:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the arrays that a packed layer has in place of its weight."""
-        return _PACKED if self.mode == "affine" else _PACKED[:2]
+        return PACKED if self.mode == "affine" else PACKED[:2]
 
     def bits_per_weight(self, scale_bytes: int = 2) -> float:
         """With scales and biases, which affine keeps in the weights' own type."""
@@ -327,7 +327,7 @@ def packed(
             made[name] = array
             continue
         arrays = ways[path](array)
-        made |= {f"{path}.{p}": a for p, a in zip(_PACKED, arrays, strict=False)}
+        made |= {f"{path}.{p}": a for p, a in zip(PACKED, arrays, strict=False)}
     return made
 
 

@@ -172,7 +172,7 @@ def test_the_verb(
     ("flags", "message"),
     [
         (("--dwq-iters", "5"), "--dwq-iters is about --dwq; give a JSONL file of"),
-        (("--dwq", "TASKS", "--data", "TASKS"), "; what was taught measures nothing: "),
+        (("--dwq", "TASKS", "--data", "TASKS"), "what a model was made for measures"),
         (("--dwq", "TASKS", "--q-bits", "8"), "--dwq teaches affine layers of the text"
          " below 8 bits, and there would be none; give --q-bits 4, or leave --dwq out"),
         (("--dwq", "ONE"), "one.jsonl has one task; give two at least, as some are "),

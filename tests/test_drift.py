@@ -132,7 +132,6 @@ def test_tasks_are_spread_evenly(
     ui: tuple[MM15, Any], screen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, processor = ui
-    monkeypatch.setattr(drift, "ANSWERS", 2)
     monkeypatch.setattr(drift, "ANSWER_TOKENS", 3)
     tasks = [
         {"id": q, "image": str(screen), "task": "find_widget", "query": q,
@@ -140,7 +139,7 @@ def test_tasks_are_spread_evenly(
         for q in ("button", "switch", "icon", "list")
     ]  # fmt: skip
     done = list(predictions(model, processor, tasks))
-    rows = drift.task_rows(processor, done)
+    rows = drift.task_rows(processor, done, 2)
     assert [r.answer for r in rows] == [done[i].result.tokens[:3] for i in (0, 2)]
     expected = processor.prepare("Where is the icon?", [str(screen)]).ids
     assert rows[1].prepared.ids == expected

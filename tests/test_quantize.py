@@ -70,7 +70,7 @@ def test_every_legal_way_goes_through_the_disk_and_runs(
     save_model(tmp_path / "m", wide, wide.config)
     choice = choose(wide, {"decoder": way, "embedding": way, "head": way})
     with new_folder(tmp_path / "q", choice.record(wide.config)) as partial:
-        shrink.write_packed(tmp_path / "m", partial, choice)
+        shrink.write_packed(tmp_path / "m", partial, choice, {})
     model, config = load_model(tmp_path / "q")
     assert config.quantization == dataclasses.asdict(way)
     for path, layer in model.named_modules():

@@ -12,12 +12,12 @@ import pytest
 from mlx.utils import tree_flatten
 from PIL import Image
 
-from mm15_mlx import drift, load, shrink
+from mm15_mlx import drift, load, shrink, shrunk
 from mm15_mlx.checkpoint import read_config, stored_tensors, weight_files
 from mm15_mlx.config import ModelConfig, UserError
 from mm15_mlx.load import find_model
 from mm15_mlx.mm15 import MM15
-from mm15_mlx.quantize import Quantisation, Wanted, choose, stored_parameters
+from mm15_mlx.quantize import PARTS, Quantisation, Wanted, choose, stored_parameters
 from mm15_mlx.weights import load_model, new_folder, save_model
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -136,7 +136,7 @@ def part_packed(ui_folder: Path, tmp_path: Path) -> Path:
     files = {"tokenizer.model": (ui_folder / "tokenizer.model").read_bytes()}
     folder = tmp_path / "part"
     with new_folder(folder, choice.record(config), files=files) as partial:
-        shrink.write_packed(ui_folder, partial, choice)
+        shrink.write_packed(ui_folder, partial, choice, {})
     return folder
 
 
@@ -204,7 +204,7 @@ def test_a_target_counts_what_is_packed_already(
     "wanted",
     [
         Wanted(4),
-        Wanted(8, part_bits=dict.fromkeys((*shrink.PARTS[:2], *shrink.PARTS[3:]), 8)),
+        Wanted(8, part_bits=dict.fromkeys((*PARTS[:2], *PARTS[3:]), 8)),
         Wanted(recipe="mixed_4_6"),
         Wanted(target_bpw=4.5),
     ],
@@ -265,12 +265,12 @@ def test_half_precision_weights_keep_half_precision_scales(
     save_model(tmp_path / "m", tiny_model, tiny_config)
     choice = choose(tiny_model, {"decoder": Quantisation()})
     with new_folder(tmp_path / "q", tiny_config) as partial:
-        shrink.write_packed(tmp_path / "m", partial, choice)
+        shrink.write_packed(tmp_path / "m", partial, choice, {})
     stored = dict(stored_parameters(tmp_path / "q"))
     assert stored["decoder.layers.0.mlp.up_proj.scales"].dtype == mx.float16
     numbers = {n: a.size for n, a in tree_flatten(tiny_model.parameters())}
     after = stored_tensors(tmp_path / "q")
-    assert shrink.mean_bits(numbers, after, choice.ways) == 4.5
+    assert shrunk.mean_bits(numbers, after, choice.ways) == 4.5
     model, _ = load_model(tmp_path / "q")  # on a CPU all floats are float32
     assert model.decoder.layers[0].mlp.up_proj.scales.dtype == mx.float32
     kept = [a for n, a in tree_flatten(model.parameters()) if "norm" in n]
@@ -324,6 +324,16 @@ def test_the_benchmark(
     assert eight["first_token_s"] == 1.5 and eight["model"] == str(ui_folder)
     head, rule, *body = text.splitlines()
     assert len(body) == 3 and rule.count("|") == head.count("|") == body[1].count("|")
+    more = ["--gptq", str(screen.parent / "none.jsonl"), "--only", "two"]
+    assert benchmark.main([*flags, *more]) == 2
+    assert "none.jsonl does not exist" in capsys.readouterr().err
+    other = tmp_path / "other.jsonl"
+    other.write_text((tmp_path / "tasks.jsonl").read_text())
+    assert benchmark.main([*flags, "--gptq", str(other), "--only", "two"]) == 0
+    lines = capsys.readouterr().out.partition("\n\n")[2].splitlines()
+    names = [json.loads(x)["name"] for x in lines]
+    assert names == ["source", "eight", "two", "two gptq"]
+    assert json.loads(lines[3])["kl"] < json.loads(lines[2])["kl"]
     assert benchmark.main([*flags, "--only", "nine"]) == 2
     message = "error: --only has 'nine'; it must be one of eight; two"
     assert message in capsys.readouterr().err

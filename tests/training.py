@@ -54,7 +54,7 @@ def pack(source: Path, target: Path) -> Path:
     choice = choose(model, {"decoder": Quantisation(4, 32)})
     files = {"tokenizer.model": (source / "tokenizer.model").read_bytes()}
     with new_folder(target, choice.record(config), files=files) as partial:
-        write_packed(source, partial, choice)
+        write_packed(source, partial, choice, {})
     return target
 
 
