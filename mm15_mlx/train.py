@@ -15,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from mm15_mlx import heap
 from mm15_mlx.batches import Batches, Pictures
 from mm15_mlx.best import Tasks
 from mm15_mlx.checkpoint import FLOATS, listed, read_header
@@ -77,6 +78,7 @@ def run(
     check_same_data(data, ranks)
     say(described(data))
     model, _ = load_model(folder)
+    heap.keep(heap.TRAINING)
     mx.random.seed(config.seed)  # of the adapters' first values
     make_trainable(model, config.tuning)
     states: list[dict[str, Any] | None] = []

@@ -16,8 +16,10 @@ mx.set_default_device(mx.cpu)
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 said = heap.keep(), heap.keep()
+if sys.argv[2:]:
+    heap.keep(heap.TRAINING)
 before = resident()
-array = np.ones(25_000_000, np.float32)
+array = np.ones(int(sys.argv[1]) // 4, np.float32)
 del array
 print(*said, resident() - before)
 """
@@ -27,17 +29,18 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(**variables: str) -> tuple[list[str], int]:
-    """What `keep` said twice, and the bytes that stay after 100 MB were freed."""
+def run(*words: str, **variables: str) -> tuple[list[str], int]:
+    """What `keep` said twice, and the bytes that stay after 100 MB were freed, or as
+    many as the first word says, with a second one as in a training."""
     free = {
         name: value
         for name, value in os.environ.items()
         if name != "GLIBC_TUNABLES" and not name.startswith("MALLOC_")
     }
+    command = [sys.executable, "-c", CODE, *(words or ["100_000_000"])]
     done = subprocess.run(
-        [sys.executable, "-c", CODE], capture_output=True, text=True, check=True,
-        env=free | variables,
-    )  # fmt: skip
+        command, capture_output=True, text=True, check=True, env=free | variables
+    )
     *said, stayed = done.stdout.split()
     return said, int(stayed)
 
@@ -49,6 +52,9 @@ def run(**variables: str) -> tuple[list[str], int]:
 def test_what_is_freed_stays() -> None:
     said, stayed = run()
     assert said == ["True", "True"] and stayed > 80_000_000
+    # more than that goes back where answers are given, and stays in a training
+    assert run("600_000_000")[1] < 500_000_000
+    assert run("600_000_000", "training")[1] > 550_000_000
 
 
 @pytest.mark.parametrize(
