@@ -18,13 +18,14 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mm15_mlx import ui
+from mm15_mlx import tasks, ui
 from mm15_mlx.evaluate import Prediction, message, opened
 from mm15_mlx.generate import encode_picture, generate
-from mm15_mlx.images import ImageLike, load_picture
+from mm15_mlx.images import ImageLike, Picture, load_picture
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Prepared, Processor
 from mm15_mlx.quantize import Quantisation
+from mm15_mlx.video import Clip
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "settings.png"
 # Compared at most: a log-probability of every word of the vocabulary is kept of each.
@@ -120,13 +121,16 @@ def task_rows(
     processor: Processor, done: Sequence[Prediction], most: int = ANSWERS
 ) -> list[Row]:
     """Some of the tasks that the source has answered, with its answers."""
-    return [
-        Row(
-            processor.prepare([message(p.row, *opened(p.row, processor))]),
-            p.result.tokens[:ANSWER_TOKENS],
-        )
-        for p in evenly(done, most)
-    ]
+    shown: dict[tuple[str, ...], tuple[list[Picture], list[Clip]]] = {}
+    rows = []
+    for p in evenly(done, most):
+        # a picture that many are about is in memory once
+        seen = tasks.pictures(p.row)
+        if seen not in shown:
+            shown[seen] = opened(p.row, processor)
+        prepared = processor.prepare([message(p.row, *shown[seen])])
+        rows.append(Row(prepared, p.result.tokens[:ANSWER_TOKENS]))
+    return rows
 
 
 # --- divergence ------------------------------------------------------------------

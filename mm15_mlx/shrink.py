@@ -9,7 +9,7 @@ import dataclasses
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,10 +175,10 @@ def check_target(wanted: Wanted, stored: Tensors) -> None:
 
 @dataclass(frozen=True)
 class Lessons:
-    """The tasks of a `Lesson`; of the first as many as are looked at."""
+    """The tasks of a `Lesson`, as many as are answered."""
 
-    gptq: list[Any]
-    dwq: list[Any]
+    gptq: Sequence[Any]
+    dwq: Sequence[Any]
 
 
 def lesson_tasks(
@@ -199,7 +199,7 @@ def lesson_tasks(
         )
     rounded = read_tasks(lesson.gptq) if lesson.gptq else []
     taught = distil.lesson_tasks(lesson.dwq, choice.ways) if lesson.dwq else []
-    return Lessons(list(evenly(rounded, ANSWERS)), taught)
+    return Lessons(evenly(rounded, ANSWERS), evenly(taught, distil.ANSWERS))
 
 
 def scale_bytes(stored: Tensors) -> int:

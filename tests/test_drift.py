@@ -143,3 +143,5 @@ def test_tasks_are_spread_evenly(
     assert [r.answer for r in rows] == [done[i].result.tokens[:3] for i in (0, 2)]
     expected = processor.prepare("Where is the icon?", [str(screen)]).ids
     assert rows[1].prepared.ids == expected
+    first, second = (row.prepared.images[0].picture for row in rows)
+    assert first is second, "a picture is in memory once"
