@@ -35,8 +35,10 @@ APART = 8  # one answer in so many is not learnt but measured on (our choice)
 LOOKS = 10  # so often, at even distances
 AT_ONCE = 16  # answers whose whole distributions are in memory
 # Of a step's change relative to a scale, and of an offset relative to a step of the
-# grid, so that it fits weights of every size (not published: our choice).
-LEARNING_RATE = 1e-3
+# grid, so that it fits weights of every size (not published: our choice). All scales of
+# a layer move the same way at first. Measured on nano-ui in 4 bits: five steps take a
+# third off the divergence; at 1e-3 the first one makes it ten times as large.
+LEARNING_RATE = 5e-5
 Say = Callable[[str], None]
 Theta = dict[str, dict[str, mx.array]]  # relative changes of scales and biases by path
 
