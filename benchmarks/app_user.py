@@ -29,11 +29,12 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    models: tuple[Path | str, ...], uploads: Path, rows: Path | None = None
+    models: tuple[Choice | Path | str, ...], uploads: Path, rows: Path | None = None
 ) -> Iterator[str]:
     """The app's address."""
     with patch.dict(os.environ, GRADIO_TEMP_DIR=str(uploads)), ExitStack() as ending:
-        worker = Worker([Choice(str(m)) for m in models])
+        chosen = [m if isinstance(m, Choice) else Choice(str(m)) for m in models]
+        worker = Worker(chosen)
         ending.callback(worker.close)
         port = free_port()
         blocks = launch(Page(worker, rows), "127.0.0.1", port)

@@ -16,6 +16,7 @@ import argparse
 import json
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +25,11 @@ from typing import Any
 
 from mm15_mlx import load
 from mm15_mlx.config import UserError
-from mm15_mlx.evaluate import predictions, read_tasks, task_means
+from mm15_mlx.evaluate import Prediction, predictions, read_tasks, task_means
 from mm15_mlx.screens.questions import Question, short_questions
 from mm15_mlx.screens.sheet import read_rows
 from mm15_mlx.screens.tasks import tasks
+from mm15_mlx.tasks import question
 from mm15_mlx.train import run
 
 EVERY = 5  # one screen of so many is for the test, and the one after it validates
@@ -90,11 +92,40 @@ def write_data(
         (out / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
-def measured(path: Path, adapters: Path | None, limit: int | None) -> Metrics:
-    """The mean of every metric on tasks, as `eval` has them."""
+def answered(path: Path, adapters: Path | None, limit: int | None) -> list[Prediction]:
+    """Tasks answered as `eval` does."""
     rows = read_tasks(path)[:limit]
     model, processor = load("nano-ui", adapter_path=adapters)
-    return task_means(list(predictions(model, processor, rows)))
+    return list(predictions(model, processor, rows))
+
+
+def first_gain(before: list[Prediction], after: list[Prediction]) -> Row | None:
+    """The first text that was not found and is found now."""
+    for old, new in zip(before, after, strict=True):
+        if new.row["task"] == "find_text":
+            if new.scores["acc@0.5"] > old.scores["acc@0.5"]:
+                return new.row
+    return None
+
+
+def pictured(adapters: Path, row: Row, path: Path) -> None:
+    """The app, asked this task with the adapters."""
+    from app_user import User, chromium, serving
+
+    from mm15_mlx.apps.worker import Choice
+
+    choice = Choice("nano-ui", adapters)
+    with (
+        tempfile.TemporaryDirectory() as uploads,
+        chromium() as browser,
+        serving((choice,), Path(uploads)) as url,
+    ):
+        user = User(browser, url, width=1160)
+        user.picture(Path(row["image"]))
+        user.ask(question(row))
+        user.answers(1)
+        user.page.wait_for_timeout(1000)  # scrolling is smooth
+        user.page.screenshot(path=path)
 
 
 def table(title: str, before: Metrics, after: Metrics) -> str:
@@ -126,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--iters", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--picture", type=Path, help="of the app, to write")
     parser.add_argument("--num-layers", type=int, default=-1, help="the last ones")
     args = parser.parse_args(arguments)
     screens = args.screens or args.out / "screens"
@@ -141,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sets = {"style": data / "tasks.jsonl"}
         if args.general:
             sets["general"] = args.general
-        before = {k: measured(path, None, args.limit) for k, path in sets.items()}
+        before = {k: answered(path, None, args.limit) for k, path in sets.items()}
         begin = time.perf_counter()
         shutil.rmtree(adapters, ignore_errors=True)
         settings = {
@@ -157,17 +189,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if status:
             return status
         seconds = time.perf_counter() - begin
-        after = {k: measured(path, adapters, args.limit) for k, path in sets.items()}
+        after = {k: answered(path, adapters, args.limit) for k, path in sets.items()}
+        shown = first_gain(before["style"], after["style"])
+        if args.picture and shown:
+            pictured(adapters, shown, args.picture)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    means = {
+        when: {name: task_means(done) for name, done in answers.items()}
+        for when, answers in (("before", before), ("after", after))
+    }
     for name in sets:
-        print(table(name, before[name], after[name]) + "\n")
+        print(table(name, means["before"][name], means["after"][name]) + "\n")
     print(json.dumps({
         "kit": None if args.screens else args.kit, "iters": args.iters,
         "drawn": report["drawn"],
         "seconds": round(seconds, 1), "loss": report["loss"],
-        "valid_loss": report["best"], "before": before, "after": after,
+        "valid_loss": report["best"], **means,
     }))  # fmt: skip
     return 0
 

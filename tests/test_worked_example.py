@@ -4,7 +4,7 @@ import importlib
 import json
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -69,3 +69,16 @@ def test_table(example: ModuleType) -> None:
     after = {"ocr": {"exact": 0.75, "n": 4}}
     text = example.table("style", before, after)
     assert "| ocr | exact | 0.250 | 0.750 | +0.500 | 4 |" in text
+
+
+def test_the_picture_shows_a_text_that_is_only_found_now(example: ModuleType) -> None:
+    def done(*scores: tuple[str, float]) -> list[SimpleNamespace]:
+        return [
+            SimpleNamespace(row={"task": task, "id": k}, scores={"acc@0.5": value})
+            for k, (task, value) in enumerate(scores)
+        ]
+
+    before = done(("find_icon", 0), ("find_text", 1), ("find_text", 0))
+    after = done(("find_icon", 1), ("find_text", 1), ("find_text", 1))
+    assert example.first_gain(before, after)["id"] == 2
+    assert example.first_gain(after, before) is None
