@@ -207,8 +207,9 @@ def measured(
                 continue
             print(f"--- {name}", file=sys.stderr, flush=True)
             report = run(
-                args.model, target, recipe, args.data, args.limit, True, lesson
-            )
+                args.model, target, recipe, args.data, args.limit, force=True,
+                lesson=lesson,
+            )  # fmt: skip
             if "source" not in done:
                 done.add("source")
                 timing = timed(folder, args.image, args.trials)

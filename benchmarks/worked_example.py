@@ -102,9 +102,10 @@ def answered(path: Path, adapters: Path | None, limit: int | None) -> list[Predi
 def first_gain(before: list[Prediction], after: list[Prediction]) -> Row | None:
     """The first text that was not found and is found now."""
     for old, new in zip(before, after, strict=True):
-        if new.row["task"] == "find_text":
-            if new.scores["acc@0.5"] > old.scores["acc@0.5"]:
-                return new.row
+        if new.row["task"] != "find_text":
+            continue
+        if new.scores["acc@0.5"] > old.scores["acc@0.5"]:
+            return new.row
     return None
 
 

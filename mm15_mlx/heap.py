@@ -3,9 +3,9 @@
 What this file is: settings of glibc's malloc. By itself it asks the kernel for every
 large array and gives it back at once, and the kernel clears all of its pages again: a
 sixth of the time of nine views' encoding, measured, and a quarter of a training step.
-The peak stays the same.
-What it is not: MLX's own memory on Metal or CUDA, which keeps it anyway; nor in force
-where the environment has settings of its own (MALLOC_…, GLIBC_TUNABLES).
+The peak stays the same. What it is not: MLX's own memory on Metal or CUDA, which keeps
+it anyway; nor in force where the environment has settings of its own (MALLOC_…,
+GLIBC_TUNABLES).
 """
 
 import ctypes
