@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--replay-share", type=float, default=0.5, help="of the rows")
     parser.add_argument("--general", type=Path, help="tasks not to be forgotten")
     parser.add_argument("--limit", type=int, help="of the tasks of each set")
-    parser.add_argument("--iters", type=int, default=170)
+    parser.add_argument("--iters", type=int, default=330)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--picture", type=Path, help="of the app, to write")

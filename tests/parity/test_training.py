@@ -11,6 +11,7 @@ import torch
 from mm15_mlx.config import PRESETS, CoordinateConfig, ModelConfig
 from mm15_mlx.convert.mm15 import convert_mm15
 from mm15_mlx.convert.mm15_torch.aids import Aids
+from mm15_mlx.convert.mm15_torch.blend import blend
 from mm15_mlx.convert.mm15_torch.export import PARTS
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
@@ -369,6 +370,16 @@ def test_a_shipped_tensor_goes_back_to_the_torch_layout() -> None:
     assert torch.equal(in_torch_layout("c", deep.permute(0, 2, 3, 1), deep), deep)
     point = torch.randn(8, 4, 1, 1)
     assert torch.equal(in_torch_layout("c", point.flatten(1), point), point)
+
+
+def test_a_blend_lies_between_two_checkpoints() -> None:
+    before, after = {"a": torch.zeros(2)}, {"a": torch.tensor([1.0, 4.0])}
+    assert blend(before, after, 0.25)["a"].tolist() == [0.25, 1.0]
+    assert blend(before, after, 1)["a"].tolist() == [1.0, 4.0]
+    with pytest.raises(ValueError, match="b is in one of the checkpoints only"):
+        blend(before, after | {"b": torch.ones(1)}, 0.5)
+    with pytest.raises(ValueError, match=r"a has the shapes \(2,\) and \(3,\)"):
+        blend(before, {"a": torch.zeros(3)}, 0.5)
 
 
 def test_what_ships_can_be_trained_on(tmp_path: Path) -> None:
