@@ -25,6 +25,8 @@ DAMPING = 0.01  # of the mean square of an input, added to each: the paper's
 # Bytes of inputs' products in memory at once. More layers than that take several runs
 # over the answers, and the later ones meet what the earlier ones became.
 TOGETHER = 2**30
+# Of a block: what is given the same as another, whose products serve both.
+SAME_INPUT = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}
 Say = Callable[[str], None]
 
 
@@ -45,12 +47,10 @@ class Watched(nn.Module):
 
 
 def rounded(
-    weight: mx.array, products: mx.array, way: Quantisation
+    weight: mx.array, root: np.ndarray | None, way: Quantisation
 ) -> tuple[mx.array, ...]:
-    """A weight (O, I) as `way` packs it: words, scales, biases. `products` (I, I) are
-    its inputs' sums of squares and products; without any input it is rounded as ever.
-    """
-    root = inverse_root(np.array(products))
+    """A weight (O, I) as `way` packs it: words, scales, biases. `root` (I, I) is the
+    `inverse_root` of its inputs' products; without any it is rounded as ever."""
     if root is None:
         return way(weight)
     left = np.array(weight.astype(mx.float32))  # later columns change as it goes
@@ -72,13 +72,15 @@ def rounded(
     return packed_words(codes, way.bits), scales, biases
 
 
-def inverse_root(products: np.ndarray) -> np.ndarray | None:
-    """Upper U (I, I) with UᵀU the inverse of the damped products: U[k, k] is what is
-    left of input k when those before it are fixed. None where no input was seen."""
-    mean = np.diag(products).mean()
+def inverse_root(products: mx.array) -> np.ndarray | None:
+    """Of sums of squares and products (I, I): upper U (I, I) with UᵀU the inverse of
+    them damped. U[k, k] is what is left of input k when those before it are fixed. None
+    where no input was seen."""
+    damped = np.array(products, np.float64)
+    mean = np.diag(damped).mean()
     if mean == 0:
         return None
-    damped = products.astype(np.float64) / mean
+    damped /= mean
     damped[np.diag_indices_from(damped)] += DAMPING
     return np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
 
@@ -101,16 +103,24 @@ def layers(model: nn.Module, ways: Mapping[str, Quantisation]) -> dict[str, nn.L
     }
 
 
-def lots(found: Mapping[str, nn.Linear]) -> Iterator[list[str]]:
-    """Paths of layers whose products are in memory together."""
-    lot, held = [], 0
+def given(path: str) -> str:
+    """The path of the layer whose input a layer is given, its own or a sibling's."""
+    block, _, name = path.rpartition(".")
+    return f"{block}.{SAME_INPUT.get(name, name)}"
+
+
+def lots(found: Mapping[str, nn.Linear]) -> Iterator[dict[str, list[str]]]:
+    """Paths of layers whose products are in memory together, by what they are given."""
+    lot: dict[str, list[str]] = {}
+    held = 0
     for path, layer in found.items():
         size = 4 * layer.weight.shape[1] ** 2
-        if lot and held + size > TOGETHER:
-            yield lot
-            lot, held = [], 0
-        lot.append(path)
-        held += size
+        if given(path) not in lot:
+            if lot and held + size > TOGETHER:
+                yield lot
+                lot, held = {}, 0
+            held += size
+        lot.setdefault(given(path), []).append(path)
     if lot:
         yield lot
 
@@ -130,19 +140,21 @@ def pack(
     kept: Features = {}
     done = 0
     for lot in lots(found):
-        watched = {path: Watched(found[path]) for path in lot}
+        watched = {paths[0]: Watched(found[paths[0]]) for paths in lot.values()}
         model.update_modules(tree_unflatten(list(watched.items())))
         # what the encoder says changes with it: only the text's lots share that
         text = all(path.startswith("decoder.") for path in lot)
         log_probs(model, processor, rows, kept if text else {})
-        for path, watch in watched.items():
-            layer, way = watch.layer, ways[path]
-            arrays = rounded(layer.weight.astype(dtype), watch.products, way)
-            layer.weight = way.unpacked(arrays, layer.weight.dtype)
-            mx.eval(arrays, layer.weight)
-            names = zip(way.names, arrays, strict=True)
-            made |= {f"{path}.{name}": array for name, array in names}
-        model.update_modules(tree_unflatten([(p, found[p]) for p in lot]))
-        done += len(lot)
+        for paths in lot.values():
+            root = inverse_root(watched[paths[0]].products)
+            for path in paths:
+                layer, way = found[path], ways[path]
+                arrays = rounded(layer.weight.astype(dtype), root, way)
+                layer.weight = way.unpacked(arrays, layer.weight.dtype)
+                mx.eval(arrays, layer.weight)
+                names = zip(way.names, arrays, strict=True)
+                made |= {f"{path}.{name}": array for name, array in names}
+            done += len(paths)
+        model.update_modules(tree_unflatten([(p, found[p]) for p in watched]))
         say(f"{done} of {len(found)} layers rounded for their inputs")
     return made
