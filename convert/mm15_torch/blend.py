@@ -26,9 +26,8 @@ def blend(before: State, after: State, share: float) -> State:
         if tensor.shape != after[name].shape:
             shapes = f"{tuple(tensor.shape)} and {tuple(after[name].shape)}"
             raise ValueError(f"{name} has the shapes {shapes}")
-    return {
-        k: torch.lerp(v.float(), after[k].float(), share) for k, v in before.items()
-    }
+    pairs = {name: (x.float(), after[name].float()) for name, x in before.items()}
+    return {name: x + share * (y - x) for name, (x, y) in pairs.items()}
 
 
 def main() -> None:
