@@ -270,7 +270,8 @@ def main() -> int:
     parser.add_argument("--shots", type=Path, required=True, help="folder of PNGs")
     parser.add_argument("--out", type=Path, default=ROOT / "examples")
     asked = parser.parse_args()
-    asked.shots.mkdir(parents=True, exist_ok=True)
+    for made in (asked.shots, asked.out):
+        made.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name, chromium() as browser:
         folder = Path(name)
         bad = folder / "notes.png"
