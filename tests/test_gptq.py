@@ -153,7 +153,7 @@ def test_siblings_are_given_the_same(ui: UI, screen: Path) -> None:
             assert same, sibling
 
 
-@pytest.mark.parametrize("together", [gptq.TOGETHER, 40_000])
+@pytest.mark.parametrize("together", [gptq.TOGETHER, 80_000])
 def test_the_model_drifts_less(
     ui: UI, screen: Path, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,7 +163,7 @@ def test_the_model_drifts_less(
     source = drift.log_probs(model, processor, rows, {})
     ways = all_ways(model, Quantisation(3, 32))
     found = gptq.layers(model, ways)
-    assert len(list(gptq.lots(found))) == 1 if together > 40_000 else True
+    assert (len(list(gptq.lots(found))) == 1) == (together > 80_000)
     before = {path: layer.weight for path, layer in found.items()}
 
     def kl() -> float:
@@ -177,7 +177,7 @@ def test_the_model_drifts_less(
         layer.weight = before[path]
     said: list[str] = []
     made = gptq.pack(model, processor, rows, ways, mx.float16, said.append)
-    assert kl() < 0.6 * plain
+    assert kl() < 0.5 * plain
     assert gptq.layers(model, ways) == found, "the layers are in their places again"
     assert {n.rpartition(".")[0] for n in made} == set(found)
     assert made["decoder.layers.0.mlp.up_proj.scales"].dtype == mx.float16

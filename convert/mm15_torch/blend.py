@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mm15_mlx.convert.mm15_torch.optimizing import save
+
 State = dict[str, Tensor]
 
 
@@ -41,7 +43,7 @@ def main() -> None:
         torch.load(path, map_location="cpu", weights_only=True)["model"]
         for path in (args.before, args.after)
     )
-    torch.save({"model": blend(*states, args.share)}, args.out)
+    save(args.out, {"model": blend(*states, args.share)})
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mm15_mlx.config import PRESETS
 from mm15_mlx.convert.mm15_torch.model import MM15
+from mm15_mlx.convert.mm15_torch.optimizing import save
 from mm15_mlx.load import find_model
 
 
@@ -60,7 +61,7 @@ def main() -> None:
     model = MM15(PRESETS["nano-ui"])
     state = restored(find_model(args.model), model)
     model.load_state_dict(state)
-    torch.save({"model": state}, args.out)
+    save(args.out, {"model": state})
 
 
 if __name__ == "__main__":
