@@ -1,10 +1,11 @@
 """The paper's findings, checked with many short trainings of a smaller `nano-ui`.
 
 Pictures are small parts of screens, one to four views of 144 px, 36 visual tokens each.
-Every variant differs from the base in one thing; all start from the same encoder and
-connector (those of --start) with a decoder from scratch, and answer the same questions
-about parts of screens of a kit that none was trained on. Runs that are in --work are
-not repeated, so the script can be stopped at any time.
+As in MM1.5, models are first trained without splitting: a decoder from scratch, beside
+the encoder and connector of --start, on parts of one view, once for each seed. Every
+variant starts from it, differs from the base in one thing, and answers the same
+questions about parts of screens of a kit that none was trained on. Runs that are in
+--work are not repeated, so the script can be stopped at any time.
 
 Run: python benchmarks/findings.py --screens DIR … --test DIR --start restored.pt
      --tokenizer mm15_mlx/models/nano-ui/tokenizer.model --work DIR
@@ -14,7 +15,7 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -29,8 +30,9 @@ from mm15_mlx.screens.sheet import read_rows
 TILE, PATCHES = 144, 6  # of a view: its side in pixels and in patches
 RANGE = 100  # numbers of a side: 1000 would be finer than pixels
 POINT = 1.25  # pixels of a point, as in a phone's tiles
-SHAPES = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (1, 3))  # of parts, in views
-PARTS = 4  # of a screen
+Kind = tuple[tuple[tuple[int, int], ...], int]  # of parts: shapes in views, and tries
+ANY: Kind = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (1, 3)), 4
+ONE_VIEW: Kind = ((1, 1),), 16  # few show enough
 FEWEST = 3  # lines and elements in a part
 Result = dict[str, Any]
 PAPER = {"text-rich": 37.2, "refer-ground": 22.5, "general": 11.3}  # MM1.5 §3.2
@@ -106,21 +108,27 @@ def tiled(**changes: object) -> ModelConfig:
         nano,
         vision_config=replace(nano.vision_config, image_size=TILE),
         connector_config=replace(nano.connector_config, num_visual_tokens=PATCHES**2),
-        text_config=replace(nano.text_config, num_hidden_layers=4),
+        text_config=replace(
+            nano.text_config,
+            num_hidden_layers=4,
+            hidden_size=256,
+            intermediate_size=688,
+        ),
         tiling=replace(nano.tiling, tile_size=TILE, **changes),
         coordinates=replace(nano.coordinates, range=RANGE, per_tile=RANGE // 4),
     )
 
 
-def parts(folder: Path) -> Iterator[tuple[Result, Image.Image]]:
+def parts(folder: Path, kind: Kind = ANY) -> Iterator[tuple[Result, Image.Image]]:
     """Small parts of the screens in a folder, with their rows."""
+    shapes, tries = kind
     for row in read_rows(folder):
         rng = Random(row["id"])
         with Image.open(folder / row["image"]) as image:
             screen = image.convert("RGB")
-        for k in range(PARTS):
+        for k in range(tries):
             unit = TILE / POINT * row["scale"]
-            shape = rng.choice(SHAPES)
+            shape = rng.choice(shapes)
             width, height = (
                 min(round(n * unit * rng.uniform(0.8, 1)), whole)
                 for n, whole in zip(shape, screen.size, strict=True)
@@ -131,13 +139,13 @@ def parts(folder: Path) -> Iterator[tuple[Result, Image.Image]]:
                 yield {**made, "id": f"{row['id']}-{k}"}, picture
 
 
-def write_parts(folders: list[Path], out: Path) -> Path:
+def write_parts(folders: list[Path], out: Path, kind: Kind = ANY) -> Path:
     """Parts of screens as a folder of screens, made once."""
     if not (out / "screens.jsonl").exists():
         (out / "images").mkdir(parents=True, exist_ok=True)
         rows = []
         for folder in folders:
-            for row, picture in parts(folder):
+            for row, picture in parts(folder, kind):
                 name = f"{folder.name}-{row['id']}"
                 row |= {"id": name, "image": f"images/{name}.webp"}
                 picture.save(out / row["image"], quality=95)
@@ -146,44 +154,67 @@ def write_parts(folders: list[Path], out: Path) -> Path:
     return out
 
 
-def train(args: argparse.Namespace, variant: Variant, seed: int) -> Path:
-    """The checkpoint of a variant."""
-    from mm15_mlx.convert.mm15_torch import sft, stages  # extra: pretrain
-
-    config, slug = tiled(**variant.tiling), slug_of(variant, seed)
-    views = views_of(args, variant.tiling)
-    common = [
-        "--screens", write_parts(args.screens, args.work / "train"), "--views", views,
+def common(args: argparse.Namespace, seed: int) -> list[object]:
+    """Flags of every training."""
+    return [
         "--tokenizer", args.tokenizer, "--seed", seed, "--threads", args.threads,
-        "--batch", args.batch, "--lr", args.lr, "--warmup", 20, "--save-every", 1000,
-        "--spread", 1, "--patches", 48,
+        "--batch", args.batch, "--warmup", 20, "--save-every", 1000, "--spread", 1,
+        "--patches", 48, "--long-share", 0, "--questions", args.questions,
+        "--lengths", 28,
     ]  # fmt: skip
-    kept, start = args.work / f"{slug}.pt", [eyes(args)]
-    if variant.long:
-        before = args.work / f"{slug}.before.pt"
-        flags = ["--start", *start, "--steps", variant.long, "--long-share", 1,
-                 "--long", "read", "--out", before]  # fmt: skip
-        follow(
-            stages.train(sft.Trainer(sft.arguments(text([*common, *flags])), config))
-        )
-        start = [before]
-    flags = ["--start", *start, "--steps", args.steps + variant.more, "--out", kept,
-             "--long-share", 0, "--questions", args.questions, "--lengths", 28,
-             "--shares", *variant.shares()]  # fmt: skip
-    follow(stages.train(sft.Trainer(sft.arguments(text([*common, *flags])), config)))
+
+
+def pretrained(args: argparse.Namespace, seed: int) -> Path:
+    """The checkpoint that every variant starts from."""
+    kept, tiling = args.work / f"one-view-{seed}.pt", {"policy": "none"}
+    if not kept.exists():
+        screens = write_parts(args.screens, args.work / "one-view", ONE_VIEW)
+        flags = ["--screens", screens, "--views", views_of(args, tiling, "one-view"),
+                 "--start", eyes(args), "--balance", "--lr", 2 * args.lr, "--steps",
+                 args.before, "--shares", *VARIANTS[0].shares()]  # fmt: skip
+        run([*common(args, seed), *flags], kept, tiling)
     return kept
 
 
+def train(args: argparse.Namespace, variant: Variant, seed: int) -> Path:
+    """The checkpoint of a variant."""
+    kept, start = args.work / f"{slug_of(variant, seed)}.pt", pretrained(args, seed)
+    flags = [*common(args, seed), "--lr", args.lr, "--views",
+             views_of(args, variant.tiling, "train"),
+             "--screens", write_parts(args.screens, args.work / "train")]  # fmt: skip
+    if variant.long:
+        before = kept.with_suffix(".before.pt")
+        run([*flags, "--start", start, "--steps", variant.long, "--long-share", 1,
+             "--long", "read"], before, variant.tiling)  # fmt: skip
+        start = before
+    run([*flags, "--start", start, "--steps", args.steps + variant.more, "--shares",
+         *variant.shares()], kept, variant.tiling)  # fmt: skip
+    return kept
+
+
+def run(flags: list[object], out: Path, tiling: dict[str, Any]) -> None:
+    """One training, its curve on stderr."""
+    from mm15_mlx.convert.mm15_torch import sft, stages  # extra: pretrain
+
+    args = sft.arguments([str(f) for f in [*flags, "--out", out]])
+    for row in stages.train(sft.Trainer(args, tiled(**tiling))):
+        print(json.dumps(row), file=sys.stderr, flush=True)
+
+
 def eyes(args: argparse.Namespace) -> Path:
-    """A checkpoint of encoder and connector alone, their positions those of a corner
-    of the view."""
+    """A checkpoint of encoder and connector alone, without what makes tokens as wide as
+    the decoder; positions are those of a corner of the view."""
     import torch  # extra: pretrain
 
     path = args.work / "eyes.pt"
     if not path.exists():
         whole = torch.load(args.start, weights_only=True)["model"]
         names = ("encoder.", "connector.")
-        kept = {k: v for k, v in whole.items() if k.startswith(names)}
+        kept = {
+            k: v
+            for k, v in whole.items()
+            if k.startswith(names) and not k.startswith("connector.readout.")
+        }
         side = PRESETS["nano-ui"].vision_config.grid_size
 
         def corner(table: torch.Tensor) -> torch.Tensor:
@@ -197,15 +228,6 @@ def eyes(args: argparse.Namespace) -> Path:
     return path
 
 
-def text(flags: Iterable[object]) -> list[str]:
-    return [str(f) for f in flags]
-
-
-def follow(rows: Iterable[Result]) -> None:
-    for row in rows:
-        print(json.dumps(row), file=sys.stderr, flush=True)
-
-
 def slug_of(variant: Variant, seed: int) -> str:
     """Of what it is trained on: how it is asked is no other training."""
     bare: dict[str, Any] = {"asked": {}, "name": "", "findings": ()}
@@ -214,9 +236,9 @@ def slug_of(variant: Variant, seed: int) -> str:
     return f"{VARIANTS.index(first)}-{seed}"
 
 
-def views_of(args: argparse.Namespace, changes: dict[str, Any]) -> Path:
-    """Where views are kept that are tiled so."""
-    name = "-".join(["views", *(f"{k}-{v}" for k, v in sorted(changes.items()))])
+def views_of(args: argparse.Namespace, changes: dict[str, Any], of: str) -> Path:
+    """Where views of some pictures are kept that are tiled so."""
+    name = "-".join(["views", of, *(f"{k}-{v}" for k, v in sorted(changes.items()))])
     path = args.work / name
     path.mkdir(exist_ok=True)
     return path
@@ -230,10 +252,10 @@ def measured(
 
     changes = variant.tiling | variant.asked
     test = write_parts(args.test, args.work / "test")
-    flags = ["--screens", test, "--views", views_of(args, changes),
+    flags = ["--screens", test, "--views", views_of(args, changes, "test"),
              "--tokenizer", args.tokenizer, "--start", checkpoint, "--out",
              args.work / "none.pt", "--threads", args.threads]  # fmt: skip
-    trainer = sft.Trainer(sft.arguments(text(flags)), tiled(**changes))
+    trainer = sft.Trainer(sft.arguments([str(f) for f in flags]), tiled(**changes))
     return {"variant": variant.name, "seed": seed, "tasks": measure(trainer)}
 
 
@@ -311,7 +333,7 @@ def directions(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--screens", type=Path, nargs="+", required=True)
     parser.add_argument("--test", type=Path, nargs="+", required=True)
@@ -319,12 +341,17 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--before", type=int, default=1000, help="steps on one view")
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--questions", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
+    return parser.parse_args(given)
+
+
+def main() -> None:
+    args = arguments()
     args.work.mkdir(parents=True, exist_ok=True)
     kept = args.work / "results.jsonl"
     results = read_results(kept)

@@ -92,3 +92,30 @@ def test_parts_are_cut_from_screens_with_what_is_in_them(
         assert len(boxes) >= findings.FEWEST and row["texts"]
         for x1, y1, x2, y2 in boxes:
             assert 0 <= x1 < x2 <= row["width"] and 0 <= y1 < y2 <= row["height"]
+
+
+def test_all_variants_start_from_one_training_on_single_views(
+    findings: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, list[str], dict]] = []
+
+    def run(flags: list[object], out: Path, tiling: dict) -> None:
+        ran.append((out.name, [str(f) for f in flags], tiling))
+        out.touch()
+
+    monkeypatch.setattr(findings, "run", run)
+    monkeypatch.setattr(findings, "eyes", lambda args: Path("eyes"))
+    monkeypatch.setattr(findings, "write_parts", lambda folders, out, *kind: out)
+    args = findings.arguments([
+        "--screens", "a", "--test", "b", "--start", "c", "--tokenizer", "d",
+        "--work", str(tmp_path),
+    ])  # fmt: skip
+    for variant in findings.VARIANTS[:4]:
+        findings.train(args, variant, 5)
+    names = ["one-view-5.pt", "0-5.pt", "1-5.before.pt", "1-5.pt", "2-5.pt", "3-5.pt"]
+    assert [name for name, _, _ in ran] == names
+    starts = [Path(flags[flags.index("--start") + 1]).name for _, flags, _ in ran]
+    first = names[0]
+    assert starts == ["eyes", first, first, "1-5.before.pt", first, first]
+    assert ran[0][2] == {"policy": "none"} and ran[5][2] == {"policy": "static"}
+    assert all(flags[flags.index("--seed") + 1] == "5" for _, flags, _ in ran)

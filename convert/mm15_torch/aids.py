@@ -12,7 +12,8 @@ class Aids(nn.Module):
     Boxes: from a visual token, those of its line and of its element. The coordinates
     are read by the decoder's own location embeddings, so that an answer can take them
     over as they are. Pointing: a product of queries and keys. Pictures: which of the
-    prompt's a visual token belongs to, and which of those before are otherwise there.
+    prompt's a visual token belongs to, which of those before are otherwise there, and
+    which of those were seen earlier.
     """
 
     def __init__(self, width: int) -> None:
@@ -21,6 +22,7 @@ class Aids(nn.Module):
         self.query, self.key = (nn.Linear(width, 128) for _ in range(2))
         self.picture = nn.Linear(width, PICTURES)
         self.otherwise = nn.Linear(width, PICTURES)
+        self.earlier = nn.Linear(width, PICTURES)
 
     def boxes(self, kind: str, hidden: Tensor) -> Tensor:
         """hidden (N, D) → what four coordinates read (N, 4, D)."""

@@ -1,7 +1,7 @@
 """What visual tokens say of the pictures before theirs: where these look otherwise.
 
 What changed between two screens is told by the tokens of the second, which alone can
-look at both. Not published: our choice.
+look at both; so is the order of frames. Not published: our choice.
 
 n pictures of a prompt, V views each, Q visual tokens of a view, D width.
 """
@@ -32,33 +32,53 @@ def otherwise(first: np.ndarray, second: np.ndarray, side: int) -> np.ndarray:
     return (share > SHARE).reshape(-1)
 
 
-def comparing_loss(
+def comparing_losses(
     aids: Aids,
     hidden: Tensor,
     prompts: list[list[Screen]],
     kept: Path,
     config: ModelConfig,
-) -> Tensor:
-    """Tokens name the pictures before theirs that are otherwise in the same place;
-    alike and otherwise count half each. 0 for pictures of different sizes.
+) -> dict[str, Tensor]:
+    """comparing: tokens name the pictures before theirs that are otherwise in the same
+    place; alike and otherwise count half each. ordering: where frames of a flow are
+    otherwise, which of those pictures were seen earlier, not only shown. Nothing of
+    pictures of different sizes.
 
     hidden (B, n · V · Q, D): states of the visual tokens of each prompt.
     """
     side = config.connector_config.pooled_grid
-    alike, other = [], []
+    alike, other, order = [], [], []
     for states, screens in zip(hidden, prompts, strict=True):
         if len({s.size for s in screens}) > 1:
             continue
         views = [np.asarray(stored_views(s, kept, config)) for s in screens]
-        logits = aids.otherwise(states).float().unflatten(0, (len(screens), -1))
+        steps = steps_of(screens)
+        count = (len(screens), -1)
+        differs = aids.otherwise(states).float().unflatten(0, count)
+        earlier = aids.earlier(states).float().unflatten(0, count)
         for k in range(1, len(screens)):
             for j in range(k):
                 there = torch.from_numpy(otherwise(views[j], views[k], side))
                 loss = F.binary_cross_entropy_with_logits(
-                    logits[k, :, j], there.float(), reduction="none"
+                    differs[k, :, j], there.float(), reduction="none"
                 )
                 alike.append(loss[~there])
                 other.append(loss[there])
-    if not alike:
-        return hidden.new_zeros((), dtype=torch.float32)
-    return (mean(alike) + mean(other)) / 2
+                if steps and there.any():
+                    was = there.new_full((), steps[j] < steps[k]).float()
+                    told = earlier[k, there, j].mean()  # some tokens cannot know
+                    order.append(F.binary_cross_entropy_with_logits(told, was)[None])
+    losses = {}
+    if alike:
+        losses["comparing"] = (mean(alike) + mean(other)) / 2
+    if order:
+        losses["ordering"] = mean(order)
+    return losses
+
+
+def steps_of(screens: list[Screen]) -> list[int]:
+    """When each was seen, of the frames of one flow; empty for other screens."""
+    rows = [s.row for s in screens]
+    if len({(r["seed"], r["flow"]["number"]) for r in rows if "flow" in r}) != 1:
+        return []
+    return [r["flow"]["step"] for r in rows] if all("flow" in r for r in rows) else []

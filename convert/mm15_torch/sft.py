@@ -24,7 +24,7 @@ from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.augment import spoilt
 from mm15_mlx.convert.mm15_torch.boxes import States
-from mm15_mlx.convert.mm15_torch.comparing import comparing_loss
+from mm15_mlx.convert.mm15_torch.comparing import comparing_losses
 from mm15_mlx.convert.mm15_torch.draws import Draws
 from mm15_mlx.convert.mm15_torch.flags import arguments
 from mm15_mlx.convert.mm15_torch.half import autocast
@@ -231,12 +231,13 @@ class Trainer:
             which = torch.arange(count).repeat_interleave(views * side**2)
             named = self.aids.picture(norm(states[half - 1][0][:, image])).float()
             telling = F.cross_entropy(named.flatten(0, 1), which.repeat(len(prompts)))
-            comparing = comparing_loss(
+            compared = comparing_losses(
                 self.aids, norm(states[half][0][:, image]), prompts,
                 self.args.views, self.config,
             )  # fmt: skip
-        return {**out, **told, "several_pointing": pointing, "several_looking": looking,
-                "several_telling": telling, "several_comparing": comparing}  # fmt: skip
+        losses = {"pointing": pointing, "looking": looking, "telling": telling,
+                  **compared}  # fmt: skip
+        return {**out, **told, **{f"several_{k}": v for k, v in losses.items()}}
 
     def run_written(self, batch: Batch) -> dict[str, Tensor]:
         """Logits and targets of answers to questions without a picture."""

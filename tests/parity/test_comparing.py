@@ -12,7 +12,7 @@ import torch
 
 from mm15_mlx.convert.mm15_torch import half, optimizing, several
 from mm15_mlx.convert.mm15_torch.aids import Aids
-from mm15_mlx.convert.mm15_torch.comparing import comparing_loss, otherwise
+from mm15_mlx.convert.mm15_torch.comparing import comparing_losses, otherwise
 from mm15_mlx.convert.mm15_torch.optimizing import Muon
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.tiling import plan
@@ -39,8 +39,10 @@ def test_a_token_is_otherwise_where_pixels_differ() -> None:
 
 def screens(*pictures: np.ndarray, size: tuple[int, int] = (48, 96)) -> list[Screen]:
     tiling = plan(*size, tiny().tiling)
-    row = {"width": size[0], "height": size[1]}
-    return [Screen(row, tiling, picture) for picture in pictures]
+    return [
+        Screen({"width": size[0], "height": size[1]}, tiling, picture)
+        for picture in pictures
+    ]
 
 
 @torch.enable_grad()
@@ -53,7 +55,7 @@ def test_tokens_learn_to_name_the_pictures_that_look_otherwise() -> None:
     losses = []
     for _ in range(60):
         opt.zero_grad()
-        loss = comparing_loss(aids, states, [pair], Path(), config)
+        loss = comparing_losses(aids, states, [pair], Path(), config)["comparing"]
         loss.backward()
         opt.step()
         losses.append(loss.item())
@@ -64,9 +66,53 @@ def test_tokens_learn_to_name_the_pictures_that_look_otherwise() -> None:
 
 def test_pictures_of_different_sizes_are_not_compared() -> None:
     first, second = screens(views())[0], screens(views(), size=(48, 90))[0]
-    loss = comparing_loss(Aids(8), torch.randn(1, 16, 8), [[first, second]], Path(),
-                          tiny())  # fmt: skip
-    assert loss.item() == 0
+    pair, states = [[first, second]], torch.randn(1, 16, 8)
+    assert comparing_losses(Aids(8), states, pair, Path(), tiny()) == {}
+
+
+def frames(*steps: int) -> list[Screen]:
+    """Of a flow, each with one more white spot than the step before."""
+    spots = [(0, 2, 30), (1, 40, 4), (0, 30, 2)]
+    shown = screens(*(views(*spots[:step]) for step in steps))
+    for screen, step in zip(shown, steps, strict=True):
+        screen.row.update(seed=0, flow={"number": 0, "step": step})
+    return shown
+
+
+@torch.enable_grad()
+def test_tokens_learn_which_frames_were_seen_earlier() -> None:
+    """From states that hold how many spots there are, where anything is otherwise."""
+    torch.manual_seed(0)
+    aids = Aids(8)
+    opt = torch.optim.Adam(aids.earlier.parameters(), lr=0.1)
+    orders = [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0), (1, 0, 3, 2)]
+    losses = []
+    for n in range(120):
+        steps = orders[n % 4]
+        states = 0.1 * torch.randn(1, 32, 8)
+        for k, mine in enumerate(states.view(4, 8, 8)):
+            mine[:, 0] += k
+            for j in range(k):
+                mine[:, 1 + j] += steps[k] - steps[j]
+        opt.zero_grad()
+        loss = comparing_losses(aids, states, [frames(*steps)], Path(), tiny())
+        loss["ordering"].backward()
+        opt.step()
+        losses.append(loss["ordering"].item())
+    assert losses[0] > 0.4 and losses[-1] < 0.1
+
+
+@pytest.mark.parametrize("other", [{}, {"flow": {"number": 1, "step": 2}}])
+def test_only_frames_of_one_flow_have_an_order(other: dict) -> None:
+    first, second = frames(0, 1)
+    told = comparing_losses(Aids(8), torch.randn(1, 16, 8), [[first, second]], Path(),
+                            tiny())  # fmt: skip
+    assert set(told) == {"comparing", "ordering"}
+    del second.row["flow"]
+    second.row.update(other)
+    told = comparing_losses(Aids(8), torch.randn(1, 16, 8), [[first, second]], Path(),
+                            tiny())  # fmt: skip
+    assert set(told) == {"comparing"}
 
 
 def as_flow(folder: Path) -> None:
@@ -105,6 +151,7 @@ def test_a_batch_has_several_flows(flows: Make) -> None:
 def test_a_step_on_flows(flows: Make) -> None:
     stats = flows("--several", 1, "--whole").train_step()
     assert math.isfinite(stats["several_loss"]) and stats["several_comparing"] > 0
+    assert stats["several_ordering"] > 0
     assert stats["several_pointing"] == 0  # an order has no box
 
 
