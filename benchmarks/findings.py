@@ -168,18 +168,17 @@ def common(args: argparse.Namespace, seed: int) -> list[object]:
 def pretrained(args: argparse.Namespace, seed: int) -> Path:
     """The checkpoint that every variant starts from."""
     kept, tiling = args.work / f"one-view-{seed}.pt", {"policy": "none"}
-    if not kept.exists():
-        screens = write_parts(args.screens, args.work / "one-view", ONE_VIEW)
-        flags = ["--screens", screens, "--views", views_of(args, tiling, "one-view"),
-                 "--start", eyes(args), "--balance", "--lr", 2 * args.lr, "--steps",
-                 args.before, "--shares", *VARIANTS[0].shares()]  # fmt: skip
-        run([*common(args, seed), *flags], kept, tiling)
+    screens = write_parts(args.screens, args.work / "one-view", ONE_VIEW)
+    flags = ["--screens", screens, "--views", views_of(args, tiling, "one-view"),
+             "--start", eyes(args), "--balance", "--lr", 2 * args.lr, "--steps",
+             args.before, "--shares", *VARIANTS[0].shares()]  # fmt: skip
+    run([*common(args, seed), *flags], kept, tiling)
     return kept
 
 
-def train(args: argparse.Namespace, variant: Variant, seed: int) -> Path:
-    """The checkpoint of a variant."""
-    kept, start = args.work / f"{slug_of(variant, seed)}.pt", pretrained(args, seed)
+def train(args: argparse.Namespace, variant: Variant, seed: int, start: Path) -> Path:
+    """The checkpoint of a variant that begins with another."""
+    kept = args.work / f"{slug_of(variant, seed)}.pt"
     flags = [*common(args, seed), "--lr", args.lr, "--views",
              views_of(args, variant.tiling, "train"),
              "--screens", write_parts(args.screens, args.work / "train")]  # fmt: skip
@@ -194,7 +193,7 @@ def train(args: argparse.Namespace, variant: Variant, seed: int) -> Path:
 
 
 def run(flags: list[object], out: Path, tiling: dict[str, Any]) -> None:
-    """One training, its curve on stderr."""
+    """One training, its curve on stderr; one that was stopped goes on."""
     from mm15_mlx.convert.mm15_torch import sft, stages  # extra: pretrain
 
     args = sft.arguments([str(f) for f in [*flags, "--out", out]])
@@ -364,11 +363,13 @@ def main() -> None:
     results = read_results(kept)
     done = {(r["variant"], r["seed"]) for r in results}
     for seed in args.seeds:
-        for variant in VARIANTS:
-            if (variant.name, seed) in done:
-                continue
+        todo = [v for v in VARIANTS if (v.name, seed) not in done]
+        if not todo:
+            continue
+        start = pretrained(args, seed)
+        for variant in todo:
             print(f"# {variant.name}, seed {seed}", file=sys.stderr, flush=True)
-            result = measured(args, variant, seed, train(args, variant, seed))
+            result = measured(args, variant, seed, train(args, variant, seed, start))
             results.append(result)
             with kept.open("a") as log:
                 log.write(json.dumps(result) + "\n")

@@ -65,8 +65,8 @@ def comparing_losses(
                 alike.append(loss[~there])
                 other.append(loss[there])
                 if steps and there.any():
-                    was = there.new_full((), steps[j] < steps[k]).float()
                     told = earlier[k, there, j].mean()  # some tokens cannot know
+                    was = told.new_tensor(steps[j] < steps[k])
                     order.append(F.binary_cross_entropy_with_logits(told, was)[None])
     losses = {}
     if alike:
@@ -79,6 +79,7 @@ def comparing_losses(
 def steps_of(screens: list[Screen]) -> list[int]:
     """When each was seen, of the frames of one flow; empty for other screens."""
     rows = [s.row for s in screens]
-    if len({(r["seed"], r["flow"]["number"]) for r in rows if "flow" in r}) != 1:
+    if not all("flow" in row for row in rows):
         return []
-    return [r["flow"]["step"] for r in rows] if all("flow" in r for r in rows) else []
+    flows = {(row["seed"], row["flow"]["number"]) for row in rows}
+    return [row["flow"]["step"] for row in rows] if len(flows) == 1 else []
