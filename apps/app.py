@@ -87,7 +87,7 @@ def _pictures(gr: Any, made: dict[str, Any], first: Shown) -> None:
 
 def _asking(gr: Any, made: dict[str, Any], first: Shown) -> None:
     made["talk"] = gr.HTML(
-        first["talk"], elem_id="mm-talk", max_height=420, autoscroll=True,
+        first["talk"], elem_id="mm-talk", max_height=420,
         js_on_load=_text("buttons.js"),
     )  # fmt: skip
     made["status"] = gr.HTML(first["status"], elem_id="mm-status")
@@ -187,14 +187,14 @@ def _wire(gr: Any, made: dict[str, Any], page: Page) -> None:
         ) -> list[Any]:
             sent = event._data if isinstance(event._data, dict) else {}
             mine = sessions.of(request.session_hash)
-            return shown(do(mine, sent, mode, Asking(*values)))
+            return shown(do(mine, sent, mode, Asking.of(values)))
 
         listen(handle, [made["mode"], *form], outputs, **_QUIET)
 
     def stream(listen: Callable[..., Any], do: Callable[..., Iterator[Shown]]) -> None:
         def handle(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
             mine = sessions.of(request.session_hash)
-            for values_ in do(mine, Asking(*values)):
+            for values_ in do(mine, Asking.of(values)):
                 yield shown(values_)
 
         listen(handle, form, outputs, concurrency_limit=None, **_QUIET)
@@ -205,7 +205,7 @@ def _wire(gr: Any, made: dict[str, Any], page: Page) -> None:
     def uploaded(c: Conversation, *values: Any) -> Shown:
         *asked, files = values
         named = [(Path(f), Path(f).name) for f in files or []]
-        result = page.upload(c, named, Asking(*asked)) | {"drop": None}
+        result = page.upload(c, named, Asking.of(asked)) | {"drop": None}
         for path, _ in named:  # gradio has checked that they are uploads
             path.unlink(missing_ok=True)
         return result
@@ -222,11 +222,11 @@ def _wire(gr: Any, made: dict[str, Any], page: Page) -> None:
     on_place(made["view"].correct, lambda c, sent, mode, f: page.correct(c, sent, f))
     on_place(made["talk"].turn, lambda c, sent, mode, f: page.change(
         c, lambda: c.choose(_whole(sent)), f))  # fmt: skip
-    on(made["unpoint"].click, lambda c, *v: page.change(c, c.unpoint, Asking(*v)))
-    on(made["clear"].click, lambda c, *v: page.change(c, c.clear, Asking(*v)))
-    on(made["model"].input, lambda c, *v: page.switch(c, Asking(*v)))
+    on(made["unpoint"].click, lambda c, *v: page.change(c, c.unpoint, Asking.of(v)))
+    on(made["clear"].click, lambda c, *v: page.change(c, c.clear, Asking.of(v)))
+    on(made["model"].input, lambda c, *v: page.switch(c, Asking.of(v)))
     for name in ("tiles", "split", "every", "correct"):
-        on(made[name].input, lambda c, *v: page.change(c, lambda: None, Asking(*v)))
+        on(made[name].input, lambda c, *v: page.change(c, lambda: None, Asking.of(v)))
     stream(made["ask"].click, page.ask)
     stream(made["question"].submit, page.ask)
     for k in range(len(TASKS)):
@@ -235,11 +235,11 @@ def _wire(gr: Any, made: dict[str, Any], page: Page) -> None:
     on(made["export"].expand, lambda c, *_: page.take(c))
     # Gradio has `input` for keys alone: what was pasted is seen on leaving the field.
     for listen in (made["question"].input, made["question"].blur):
-        on(listen, lambda c, *v: page.prompts(c, v[0]))
+        on(listen, lambda c, *v: page.prompts(c, v[0] or ""))
     for listen in (made["answer"].input, made["answer"].blur):
-        on(listen, lambda c, *v: page.write(c, v[-1], Asking(*v[:-1])),
+        on(listen, lambda c, *v: page.write(c, v[-1] or "", Asking.of(v[:-1])),
            [made["answer"]])  # fmt: skip
-    on(made["save"].click, lambda c, *v: page.save(c, v[-1]), [made["answer"]])
+    on(made["save"].click, lambda c, *v: page.save(c, v[-1] or ""), [made["answer"]])
 
 
 _FORM = (  # the fields of Asking

@@ -3,7 +3,7 @@ shown, by the names of app.py's components. Without Gradio, so that it can be te
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,12 @@ class Asking:
     max_tokens: int = 256
     split: str = OWN
     correct: bool = False  # the answer's places, on the picture
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> "Asking":
+        """What Gradio sent: None for a field that the browser has not drawn yet."""
+        sent = zip(fields(cls), values, strict=True)
+        return cls(**{field.name: v for field, v in sent if v is not None})
 
 
 @dataclass(frozen=True)

@@ -63,10 +63,24 @@ const reveal = (k, where) => {
 };
 const pick = (k, where) => {
   picked = k;
+  following = false;
   shine();
   reveal(k, where);
   follow = { k, where, until: performance.now() + 1500 };
 };
+// An answer's last line stays in sight as it grows, until one scrolls up from there.
+// (Gradio's own autoscroll loses it where an update brings more than 100 px.)
+let following = false;
+let reached = 0; // the conversation's scrollTop, when last looked at
+const keepUp = (scrolled) => {
+  const frame = app.querySelector("#mm-talk .mm-talk")?.parentElement.parentElement;
+  if (!frame) return;
+  const end = frame.scrollHeight - frame.clientHeight - frame.scrollTop < 2;
+  following = end ? following || scrolled : following && frame.scrollTop >= reached;
+  if (following && !end) frame.scrollTop = frame.scrollHeight;
+  reached = frame.scrollTop;
+};
+app.addEventListener("scroll", () => keepUp(true), true);
 // What is new is brought into sight, wherever one was: a question, a mistake, and among
 // the thumbnails the chosen one.
 let questions = 0;
@@ -76,8 +90,9 @@ const attend = () => {
   const talk = app.querySelector("#mm-talk");
   const count = talk?.querySelectorAll("article").length ?? 0;
   if (count > questions) {
-    const frame = talk.querySelector(".mm-talk").parentElement.parentElement;
-    frame.scrollTop = frame.scrollHeight; // from there on Gradio follows the answer
+    following = true;
+    reached = 0;
+    keepUp(false);
     talk.scrollIntoView({ block: "nearest" });
   }
   questions = count;
@@ -95,7 +110,6 @@ const attend = () => {
   thumbnail = shown;
 };
 // After a redraw: the same lights, the same focus.
-let later = 0;
 let focus = null; // the selector of what had it
 const names = ["data-k", "data-pick", "data-turn", "data-later", "data-show",
   "data-zoom", "data-filter"];
@@ -118,16 +132,14 @@ const settle = () => {
   app.querySelector("#mm-drop button[aria-label]")?.removeAttribute("aria-label");
   shine();
   attend();
-  if (follow && performance.now() < follow.until) {
-    reveal(follow.k, follow.where);
-    clearTimeout(later); // Gradio scrolls a redrawn conversation to its end after this
-    later = setTimeout(() => follow && reveal(follow.k, follow.where), 400);
-  }
+  if (follow && performance.now() < follow.until) reveal(follow.k, follow.where);
   if (focus && document.activeElement === document.body) {
     app.querySelector(focus)?.focus({ preventScroll: true });
   }
 };
 new MutationObserver(settle).observe(app, { childList: true, subtree: true });
+const written = { childList: true, characterData: true, subtree: true };
+new MutationObserver(() => keepUp(false)).observe(app, written);
 settle();
 
 // --- the pointer ---------------------------------------------------------------

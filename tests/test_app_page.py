@@ -109,6 +109,13 @@ def kept(conversation: Conversation) -> tuple[object, ...]:
     return [*c.shots], [*c.turns], c.shown, c.region, c.draft, c.ticket
 
 
+def test_a_form_that_is_not_drawn_yet_is_an_empty_one() -> None:
+    """A picture may be dropped while the page is still being built."""
+    assert Asking.of([None] * 9) == Asking()
+    sent = ["Where is it?", None, True, None, None, 0.5, None, None, None]
+    assert Asking.of(sent) == Asking("Where is it?", every=True, temp=0.5)
+
+
 def test_ask_streams_and_ends(
     made: Page, fake: Fake, form: Asking, mine: Conversation
 ) -> None:

@@ -41,10 +41,28 @@ def test_a_new_question_and_its_answer(
     user.page.wait_for_function(
         "document.querySelector('.mm-a[aria-busy=true]')?.innerText.length > 150"
     )
-    user.page.wait_for_timeout(500)  # Gradio follows a moment later
     assert user.in_sight("#mm-talk") and user.in_sight(last)
     user.page.click("#mm-stop")
     user.answers(2)
+
+
+def test_who_scrolls_up_is_left_there(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the answer grows; back at its end, it is followed again."""
+    monkeypatch.setattr(worker, "decode", saying(LONG * 3, 0.1))
+    user.ask("First?")
+    grown = """(least) => document.querySelector('.mm-a[aria-busy=true]')
+        ?.innerText.length > least"""
+    user.page.wait_for_function(grown, arg=150)
+    user.page.locator("#mm-talk .mm-q").first.scroll_into_view_if_needed()
+    user.page.wait_for_function(grown, arg=250)
+    assert user.in_sight("#mm-talk .mm-q") and not user.in_sight(".mm-caret")
+    user.page.locator(".mm-caret").first.scroll_into_view_if_needed()
+    user.page.wait_for_function(grown, arg=350)
+    assert user.in_sight(".mm-caret")
+    user.page.click("#mm-stop")
+    user.answers(1)
 
 
 def test_a_mistake(user: User) -> None:
