@@ -1,7 +1,7 @@
 """What visual tokens say of the pictures before theirs: where these look otherwise.
 
 What changed between two screens is told by the tokens of the second, which alone can
-look at both; so is the order of frames. Not published: our choice.
+look at both. Frames of a flow tell when they were seen. Not published: our choice.
 
 n pictures of a prompt, V views each, Q visual tokens of a view, D width.
 """
@@ -40,22 +40,22 @@ def comparing_losses(
     config: ModelConfig,
 ) -> dict[str, Tensor]:
     """comparing: tokens name the pictures before theirs that are otherwise in the same
-    place; alike and otherwise count half each. ordering: where frames of a flow are
-    otherwise, which of those pictures were seen earlier, not only shown. Nothing of
-    pictures of different sizes.
+    place; alike and otherwise count half each. Nothing of pictures of different sizes.
+    ordering: all tokens of a frame together name its step of the flow.
 
     hidden (B, n · V · Q, D): states of the visual tokens of each prompt.
     """
     side = config.connector_config.pooled_grid
     alike, other, order = [], [], []
     for states, screens in zip(hidden, prompts, strict=True):
+        count = (len(screens), -1)
+        if steps := steps_of(screens):
+            told = aids.step(states).float().unflatten(0, count).mean(1)
+            order.append(F.cross_entropy(told, torch.tensor(steps), reduction="none"))
         if len({s.size for s in screens}) > 1:
             continue
         views = [np.asarray(stored_views(s, kept, config)) for s in screens]
-        steps = steps_of(screens)
-        count = (len(screens), -1)
         differs = aids.otherwise(states).float().unflatten(0, count)
-        earlier = aids.earlier(states).float().unflatten(0, count)
         for k in range(1, len(screens)):
             for j in range(k):
                 there = torch.from_numpy(otherwise(views[j], views[k], side))
@@ -64,10 +64,6 @@ def comparing_losses(
                 )
                 alike.append(loss[~there])
                 other.append(loss[there])
-                if steps and there.any():
-                    told = earlier[k, there, j].mean()  # some tokens cannot know
-                    was = told.new_tensor(steps[j] < steps[k])
-                    order.append(F.binary_cross_entropy_with_logits(told, was)[None])
     losses = {}
     if alike:
         losses["comparing"] = (mean(alike) + mean(other)) / 2

@@ -126,17 +126,26 @@ class Shown:
 
 
 def shown_together(
-    screens: list[Screen], asked: list[Asked], there: list[Place | None], side: int
+    screens: list[Screen],
+    asked: list[Asked],
+    there: list[Place | None],
+    numbers: dict[int, int],
+    side: int,
 ) -> list[Shown]:
     """Screens of one prompt. there: for each question the screen, from 0, and the box
-    in its pixels that the answer is about."""
+    in its pixels that the answer is about. numbers: the tokens that name a screen;
+    where frames are put in order, each is about all of its own."""
     found, start = [], 0
     for k, screen in enumerate(screens):
-        about = [p[1] if p and p[0] == k else None for p in there]
-        mine = [
-            replace(a, about=[None if t == NO_TARGET else box for t in a.target])
-            for a, box in zip(asked, about, strict=True)
-        ]
+        whole = [0.0, 0.0, *map(float, screen.size)]
+        mine = []
+        for a, place in zip(asked, there, strict=True):
+            if a.task == "order":
+                about = [whole if numbers.get(t) == k else None for t in a.target]
+            else:
+                box = place[1] if place and place[0] == k else None
+                about = [None if t == NO_TARGET else box for t in a.target]
+            mine.append(replace(a, about=about))
         found.append(Shown(screen, mine, start))
         start += len(screen.tiling.indices) * side * side
     return found

@@ -1,20 +1,35 @@
 """Screens that are shown together, with questions about all of them.
 
-Two screens of any kind, the two of a pair, or the four frames of a flow. As in MM1.5,
-three pictures or more are not split.
+Two screens of any kind, the two of a pair, the same part of each cut around what
+changed, or the four frames of a flow. As in MM1.5, three pictures or more are not
+split; nor are parts, several of which cost what a whole pair does.
 """
 
+import re
 from collections.abc import Iterable
 from random import Random
 
 from mm15_mlx.config import ModelConfig
-from mm15_mlx.convert.mm15_torch.samples import Row, load_views
+from mm15_mlx.convert.mm15_torch.samples import Row, load_picture, load_views
 from mm15_mlx.convert.mm15_torch.store import Screen
-from mm15_mlx.screens.several import Several, about_pair, order, series, which
-from mm15_mlx.tiling import plan
+from mm15_mlx.screens.crops import crop, placed
+from mm15_mlx.screens.several import (
+    Several,
+    about_pair,
+    change_of,
+    order,
+    series,
+    which,
+)
+from mm15_mlx.tiling import cut, plan
 
-SHARES = {"any": 0.3, "pair": 0.5, "flow": 0.2}  # of what there is
+SHARES = {"any": 0.2, "pair": 0.2, "part": 0.3, "flow": 0.3}  # of what there is
 FLOWS = 3  # of a batch: what is not split takes little time
+PARTS = 6  # of pairs, of a batch
+WIDE, TALL = (0.7, 1.0), (0.6, 1.2)  # a part: of the shorter side, of its own width
+FEW = 8  # questions beside those of a change
+MARGIN = 0.06  # around what changed, of the part's width
+QUOTED = re.compile(r'"(.*?)"')
 
 Prompt = tuple[list[Screen], list[Several]]
 
@@ -33,6 +48,12 @@ class SeveralScreens:
             what: [s for rows in by_folder.values() for s in series(rows, what)]
             for what in ("pair", "flow")
         }
+        self.series["part"] = self.series["pair"] + [
+            [before, after]
+            for frames in self.series["flow"]
+            for before, after in zip(frames, frames[1:], strict=False)
+            if (change_of(after) or {}).get("box")  # not where the page was scrolled
+        ]
 
     def draw(self, rng: Random, count: int) -> list[Prompt]:
         """Screens, and `count` questions at most about them in this order; several
@@ -45,10 +66,30 @@ class SeveralScreens:
         if kind == "pair":
             rows = rng.choice(self.series[kind])
             made = [m for m in about_pair(rng, *rows) if m.images == rows]
-            made += self.which(rng, rows, count)
+            made += self.which(rng, rows, min(count, FEW))
             return [([self.shown(r, 2) for r in rows], made)]
+        if kind == "part":
+            return [
+                self.part(rng, *rng.choice(self.series[kind])) for _ in range(PARTS)
+            ]
         asked = [order(rng, *rng.choice(self.series[kind])) for _ in range(FLOWS)]
         return [([self.shown(r, len(a.images)) for r in a.images], [a]) for a in asked]
+
+    def part(self, rng: Random, before: Row, after: Row) -> Prompt:
+        """The same part of both screens, one view of each, and what it tells."""
+        change = change_of(after) or {}
+        box = around(rng, before, change)
+        cuts = [crop(row, load_picture(row), box) for row in (before, after)]
+        parts = [row for row, _ in cuts]
+        told = change_in(box, change, [before, after], parts)
+        rows = [shown_as(part, c) for part, c in zip(parts, (None, told), strict=True)]
+        unsplit = self.config.tiling.max_split_images + 1
+        tiling = plan(*cuts[0][1].size, self.config.tiling, unsplit)
+        screens = [
+            Screen(row, tiling, cut(image, tiling, self.config.tiling))
+            for row, (_, image) in zip(rows, cuts, strict=True)
+        ]
+        return screens, [m for m in about_pair(rng, *rows) if m.images == rows]
 
     def which(self, rng: Random, rows: list[Row], count: int) -> list[Several]:
         """On which of two screens something is: `count` questions at most."""
@@ -61,3 +102,47 @@ class SeveralScreens:
         if count <= self.config.tiling.max_split_images:  # as if alone: views are kept
             return Screen(row, tiling)
         return Screen(row, tiling, load_views(row, tiling, self.config))
+
+
+def around(rng: Random, row: Row, change: Row) -> tuple[int, int, int, int]:
+    """A part of a screen with what changed in it, or within what changed."""
+    whole = row["width"], row["height"]
+    width = min(whole) * rng.uniform(*WIDE)
+    part = round(width), min(round(width * rng.uniform(*TALL)), whole[1])
+    box = change.get("box") or [0, 0, *whole]
+    start = []
+    for axis in (0, 1):
+        first = round(box[axis + 2] + MARGIN * width) - part[axis]
+        last = round(box[axis] - MARGIN * width)
+        at = rng.randint(*sorted((first, last)))
+        start.append(min(max(at, 0), whole[axis] - part[axis]))
+    return start[0], start[1], start[0] + part[0], start[1] + part[1]
+
+
+def change_in(
+    box: tuple[int, int, int, int], change: Row, whole: list[Row], parts: list[Row]
+) -> Row | None:
+    """A change of screens as their parts in that box show it: nothing where a line that
+    it names is cut off, or most of what changed."""
+    lines, kept = (
+        {t["text"] for r in rows for t in r["texts"]} for rows in (whole, parts)
+    )
+    if not change or any(n in lines - kept for n in QUOTED.findall(change["words"])):
+        return None
+    size = box[2] - box[0], box[3] - box[1]
+
+    def moved(thing: Row | None) -> Row | None:
+        elements = [thing] if thing and thing["box"] else []
+        row = {"texts": [], "elements": elements}
+        return next(iter(placed(row, 1, -box[0], -box[1], size)["elements"]), None)
+
+    there = moved(change)
+    if change["box"] and not there:
+        return None
+    return {**(there or change), "tapped": moved(change["tapped"])}
+
+
+def shown_as(row: Row, change: Row | None) -> Row:
+    """A row that is one of a pair, no longer of a flow."""
+    own = {k: v for k, v in row.items() if k != "flow"}
+    return {**own, "pair": {"change": change}}

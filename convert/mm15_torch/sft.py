@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mm15_mlx.config import PRESETS, ModelConfig
-from mm15_mlx.convert.mm15_torch.aids import Aids
+from mm15_mlx.convert.mm15_torch.aids import PICTURES, Aids
 from mm15_mlx.convert.mm15_torch.augment import spoilt
 from mm15_mlx.convert.mm15_torch.boxes import States
 from mm15_mlx.convert.mm15_torch.comparing import comparing_losses
@@ -64,6 +64,9 @@ class Trainer:
         init_locations(self.model, self.first)
         self.aids = Aids(self.config.text_config.hidden_size)
         self.looking = LookingLoss(self.config)
+        self.numbers = {
+            self.tokenizer.encode(str(k + 1))[0]: k for k in range(PICTURES)
+        }
         vision, text = self.config.vision_config, self.config.text_config
         pooled = self.config.connector_config.pooled_grid
         side = self.config.view_grid // pooled
@@ -215,7 +218,7 @@ class Trainer:
         starts = range(0, len(screens), count)
         prompts = [screens[start : start + count] for start in starts]
         shown = [
-            shown_together(mine, asked, places, side)
+            shown_together(mine, asked, places, self.numbers, side)
             for mine, asked, places in zip(prompts, batch.asked, there, strict=True)
         ]
         norm, half = self.model.decoder.norm, len(self.model.decoder.layers) // 2

@@ -80,26 +80,24 @@ def frames(*steps: int) -> list[Screen]:
 
 
 @torch.enable_grad()
-def test_tokens_learn_which_frames_were_seen_earlier() -> None:
-    """From states that hold how many spots there are, where anything is otherwise."""
+def test_a_frame_learns_to_name_its_step() -> None:
+    """From states of which each holds a little of it; sizes do not matter."""
     torch.manual_seed(0)
     aids = Aids(8)
-    opt = torch.optim.Adam(aids.earlier.parameters(), lr=0.1)
+    opt = torch.optim.Adam(aids.step.parameters(), lr=0.1)
     orders = [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0), (1, 0, 3, 2)]
     losses = []
     for n in range(120):
         steps = orders[n % 4]
         states = 0.1 * torch.randn(1, 32, 8)
-        for k, mine in enumerate(states.view(4, 8, 8)):
-            mine[:, 0] += k
-            for j in range(k):
-                mine[:, 1 + j] += steps[k] - steps[j]
+        for step, mine in zip(steps, states.view(4, 8, 8), strict=True):
+            mine[step % 2 :: 2, step] += 1
         opt.zero_grad()
         loss = comparing_losses(aids, states, [frames(*steps)], Path(), tiny())
         loss["ordering"].backward()
         opt.step()
         losses.append(loss["ordering"].item())
-    assert losses[0] > 0.4 and losses[-1] < 0.1
+    assert losses[0] > 1 and losses[-1] < 0.1
 
 
 @pytest.mark.parametrize("other", [{}, {"flow": {"number": 1, "step": 2}}])
@@ -152,7 +150,7 @@ def test_a_step_on_flows(flows: Make) -> None:
     stats = flows("--several", 1, "--whole").train_step()
     assert math.isfinite(stats["several_loss"]) and stats["several_comparing"] > 0
     assert stats["several_ordering"] > 0
-    assert stats["several_pointing"] == 0  # an order has no box
+    assert stats["several_pointing"] > 0  # at the frame that each number names
 
 
 def test_pictures_of_a_prompt_are_recoloured_alike(make: Make) -> None:  # noqa: F811

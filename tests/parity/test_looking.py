@@ -252,8 +252,8 @@ def test_of_two_screens_the_one_that_has_it_is_found(
     sizes, tilings = [SIZE] * 2, [screen.tiling] * 2
     question = Question("which_text", "Which screen has it?", "second")
     asked = [samples.ask(question, sizes, tilings, 100)]
-    nowhere = shown_together([screen] * 2, asked, [None], 20)
-    shown = shown_together([screen] * 2, asked, [(1, box)], 20)
+    nowhere = shown_together([screen] * 2, asked, [None], {}, 20)
+    shown = shown_together([screen] * 2, asked, [(1, box)], {}, 20)
     assert shown[1].start == len(screen.tiling.indices) * 400
     assert set(map(str, shown[0].asked[0].about)) == {"None"}
     answering = [t != NO_TARGET for t in asked[0].target]
@@ -282,6 +282,25 @@ def test_of_two_screens_the_one_that_has_it_is_found(
     second = torch.stack([w[halving_heads(config.text_config)] for w in looks])
     assert losses[-1] < losses[0] - 1
     assert second[..., tiles].sum(-1).mean() > 0.4
+
+
+def test_numbers_of_an_order_look_at_the_frames_they_name(
+    samples: SampleEncoder, screen: Screen
+) -> None:
+    frames = [Screen(screen.row, plan(*SIZE, PRESETS["nano-ui"].tiling, 4))] * 4
+    question = Question("order", "In which order?", "2, 4, 1, 3")
+    tilings = [s.tiling for s in frames]
+    asked = [samples.ask(question, [SIZE] * 4, tilings, 100)]
+    tokenizer = samples.encoder.tokenizer
+    numbers = {tokenizer.encode(str(k + 1))[0]: k for k in range(4)}
+    shown = shown_together(frames, asked, [None], numbers, 20)
+    assert [s.start for s in shown] == [0, 400, 800, 1200]  # not split
+    seen = {}
+    for k, one in enumerate(shown):
+        (mine,) = one.asked
+        assert mine.about.count([0, 0, *SIZE]) == 1 and mine.about.count(None) > 5
+        seen[mine.about.index([0, 0, *SIZE])] = k
+    assert [seen[at] for at in sorted(seen)] == [1, 3, 0, 2]
 
 
 def test_heads_share_the_work(config: ModelConfig) -> None:
