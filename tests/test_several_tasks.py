@@ -15,7 +15,7 @@ DATA = Path(__file__).parent.parent / "benchmarks" / "data"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     out = tmp_path_factory.mktemp("tasks") / "several.jsonl"
-    folders = [str(DATA / "screens" / name) for name in ("kits", "pairs")]
+    folders = [str(DATA / "screens" / name) for name in ("kits", "pairs", "flows")]
     with pytest.MonkeyPatch.context() as patch:
         flags = ["--screens", *folders, "--out", str(out), "--which", "72"]
         patch.setattr("sys.argv", ["several_tasks", *flags])
@@ -38,7 +38,7 @@ def test_answers_can_be_scored_and_not_be_guessed(made: list[dict]) -> None:
     first = Counter(r["answers"][0] for r in which)
     assert set(first) == {"first", "second"} and min(first.values()) > 30
     order = [r for r in made if r["asks"] == "order"]
-    assert all(len(r["images"]) == 4 for r in order) and len(order) >= 10
+    assert all(len(r["images"]) == 4 for r in order) and len(order) >= 40
     for row in order:
         assert re.fullmatch(r"[1-4](, [1-4]){3}", row["answers"][0])
         assert row["answers"] != ["1, 2, 3, 4"]

@@ -33,16 +33,16 @@ TALL = 1.9  # height / width
 
 
 def questions(rows: list[Row], count: int, rng: Random) -> Iterator[Several]:
-    """`count` questions about two single screens, and all about pairs and flows; of
-    tall screens only."""
-    rows = [row for row in rows if row["height"] >= TALL * row["width"]]
-    single = [row for row in rows if "pair" not in row and "flow" not in row]
+    """`count` questions about two single screens, and all about pairs, of tall screens
+    only; and all about flows, which are not split."""
+    tall = [row for row in rows if row["height"] >= TALL * row["width"]]
+    single = [row for row in tall if "pair" not in row and "flow" not in row]
     for _ in range(count if len(single) > 1 else 0):
         made = (which(rng, *rng.sample(single, 2)) for _ in range(TRIES))
         found = next((m for m in made if m), None)
         if found:
             yield found
-    for before, after in series(rows, "pair"):
+    for before, after in series(tall, "pair"):
         yield from about_pair(rng, before, after)
     for frames in series(rows, "flow"):
         yield about_flow(rng, frames)[0]  # their order; the rest is what pairs ask
