@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 BOXES = ("texts", "elements")
-PICTURES = 4  # of a prompt, at most, and of a flow
+PICTURES = 4  # of a prompt, at most
 
 
 class Aids(nn.Module):
@@ -13,7 +13,7 @@ class Aids(nn.Module):
     are read by the decoder's own location embeddings, so that an answer can take them
     over as they are. Pointing: a product of queries and keys. Pictures: which of the
     prompt's a visual token belongs to, which of those before are otherwise there, and
-    which step of a flow its picture is.
+    how late in a flow its picture is.
     """
 
     def __init__(self, width: int) -> None:
@@ -22,7 +22,7 @@ class Aids(nn.Module):
         self.query, self.key = (nn.Linear(width, 128) for _ in range(2))
         self.picture = nn.Linear(width, PICTURES)
         self.otherwise = nn.Linear(width, PICTURES)
-        self.step = nn.Linear(width, PICTURES)
+        self.late = nn.Linear(width, 1, bias=False)
 
     def boxes(self, kind: str, hidden: Tensor) -> Tensor:
         """hidden (N, D) → what four coordinates read (N, 4, D)."""

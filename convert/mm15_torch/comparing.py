@@ -1,7 +1,8 @@
 """What visual tokens say of the pictures before theirs: where these look otherwise.
 
 What changed between two screens is told by the tokens of the second, which alone can
-look at both. Frames of a flow tell when they were seen. Not published: our choice.
+look at both: a head for each picture before theirs looks at the same place there.
+Frames of a flow score how late they are. Not published: our choice.
 
 n pictures of a prompt, V views each, Q visual tokens of a view, D width.
 """
@@ -16,9 +17,11 @@ from torch.nn import functional as F
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.looking import mean
+from mm15_mlx.convert.mm15_torch.packed import Look
 from mm15_mlx.convert.mm15_torch.store import Screen, stored_views
 
 CLEAR = 24  # of 255: a pixel that differs less looks the same
+SAMPLED = 256  # tokens of a picture that are taught where to look
 SHARE = 0.01  # of a token's pixels that differ, from which on it does
 
 
@@ -41,7 +44,8 @@ def comparing_losses(
 ) -> dict[str, Tensor]:
     """comparing: tokens name the pictures before theirs that are otherwise in the same
     place; alike and otherwise count half each. Nothing of pictures of different sizes.
-    ordering: all tokens of a frame together name its step of the flow.
+    ordering: the mean score of a frame's tokens is above that of every earlier frame of
+    its flow, by a logistic loss of their distance.
 
     hidden (B, n · V · Q, D): states of the visual tokens of each prompt.
     """
@@ -49,9 +53,11 @@ def comparing_losses(
     alike, other, order = [], [], []
     for states, screens in zip(hidden, prompts, strict=True):
         count = (len(screens), -1)
-        if steps := steps_of(screens):
-            told = aids.step(states).float().unflatten(0, count).mean(1)
-            order.append(F.cross_entropy(told, torch.tensor(steps), reduction="none"))
+        steps = torch.tensor(steps_of(screens))
+        if len(steps):
+            late = aids.late(states).float().unflatten(0, count).mean((1, 2))  # (n,)
+            later = steps[:, None] > steps
+            order.append(F.softplus(late - late[:, None])[later])
         if len({s.size for s in screens}) > 1:
             continue
         views = [np.asarray(stored_views(s, kept, config)) for s in screens]
@@ -69,6 +75,27 @@ def comparing_losses(
         losses["comparing"] = (mean(alike) + mean(other)) / 2
     if order:
         losses["ordering"] = mean(order)
+    return losses
+
+
+def alongside_losses(
+    look: Look, prompts: list[list[Screen]], image: Tensor
+) -> list[Tensor]:
+    """-log of the attention of some tokens on the same place of each picture before
+    theirs, of its own head each; nothing of pictures of different sizes.
+
+    image (n · V · Q,): where visual tokens are in the prompts.
+    """
+    losses = []
+    for b, screens in enumerate(prompts):
+        if len({s.size for s in screens}) > 1:
+            continue
+        places = image.view(len(screens), -1)
+        for k in range(1, len(screens)):
+            some = torch.randperm(places.shape[1])[:SAMPLED]
+            for j in range(k):
+                mass = look.own_weights(b, j, places[k, some], places[j, some])
+                losses.append(-(mass + 1e-3).log())
     return losses
 
 

@@ -69,17 +69,26 @@ def future(length: int, groups: int, start: int = 0) -> Tensor:
 
 @dataclass(frozen=True)
 class Look:
-    """What the first head of each group makes of the picture, question by question."""
+    """What the first head of each group makes of the picture, question by question,
+    and what the picture's own tokens make of those before them."""
 
     queries: Tensor  # (B, C, K, T, E)
     keys: Tensor  # (B, C, P, E)
     total: Tensor  # (B, C, K, T), log-sum-exp over picture and question
+    own_queries: Tensor  # (B, C, P, E)
+    own_total: Tensor  # (B, C, P)
 
     def weights(self, picture: int, which: Tensor, place: Tensor) -> Tensor:
         """(C, N, P) of N positions: `place` (N,) in questions `which` (N,)."""
         rows = self.queries[picture][:, which, place]  # (C, N, E)
         scores = (rows @ self.keys[picture].transpose(1, 2)).float()
         return (scores - self.total[picture][:, which, place][..., None]).exp()
+
+    def own_weights(self, picture: int, head: int, place: Tensor, of: Tensor) -> Tensor:
+        """(N,) of tokens at `place` (N,) on those at `of` (N,), which come before."""
+        rows = self.own_queries[picture, head, place]  # (N, E)
+        scores = (rows * self.keys[picture, head, of]).sum(-1).float()
+        return (scores - self.own_total[picture, head, place]).exp()
 
 
 # of each layer: the picture's states, the questions' and how these look at it
@@ -112,13 +121,14 @@ def attend(
     q = q.reshape(n, g, length, e)
     keys, values = (y[:, :, :p].reshape(n, p, e) for y in (k, v))
 
-    blocks = []
+    blocks, totals = [], []
     for i in range(0, p, BLOCK):
         end = min(i + BLOCK, p)
         mine = q[:, :, i:end].reshape(n, -1, e)
         later = future(end - i, g, i)
-        seen, _ = Attend.apply(mine, keys[:, :end], values[:, :end], later)
+        seen, total = Attend.apply(mine, keys[:, :end], values[:, :end], later)
         blocks.append(seen.view(b, c * g, end - i, e))
+        totals.append(total.view(b, c, g, end - i)[:, :, 0])
     first = torch.cat(blocks, dim=2).transpose(1, 2)  # (B, P, H, E)
 
     ask = q[:, :, p:].reshape(n, g, k_, t, e).transpose(1, 2)  # (N, K, G, T, E)
@@ -136,6 +146,8 @@ def attend(
         ask.view(b, c, k_, g, t, e)[:, :, :, 0],
         keys.view(b, c, p, e),
         both.view(b, c, k_, g, t)[:, :, :, 0],
+        q[:, 0, :p].view(b, c, p, e),
+        torch.cat(totals, dim=-1),
     )
     packed = [first.reshape(b, p, -1), out.reshape(b, k_ * t, -1)]
     return attn.o_proj(torch.cat(packed, dim=1)), look

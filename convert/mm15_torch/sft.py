@@ -24,7 +24,7 @@ from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import PICTURES, Aids
 from mm15_mlx.convert.mm15_torch.augment import spoilt
 from mm15_mlx.convert.mm15_torch.boxes import States
-from mm15_mlx.convert.mm15_torch.comparing import comparing_losses
+from mm15_mlx.convert.mm15_torch.comparing import alongside_losses, comparing_losses
 from mm15_mlx.convert.mm15_torch.draws import Draws
 from mm15_mlx.convert.mm15_torch.flags import arguments
 from mm15_mlx.convert.mm15_torch.half import autocast
@@ -32,6 +32,7 @@ from mm15_mlx.convert.mm15_torch.looking import (
     LookingLoss,
     Place,
     Shown,
+    mean,
     shown_together,
     tile_tokens,
 )
@@ -238,6 +239,11 @@ class Trainer:
                 self.aids, norm(states[half][0][:, image]), prompts,
                 self.args.views, self.config,
             )  # fmt: skip
+            there_too = alongside_losses(
+                states[half][2], prompts, image.nonzero().flatten()
+            )
+            if there_too:
+                compared["alongside"] = mean(there_too)
         losses = {"pointing": pointing, "looking": looking, "telling": telling,
                   **compared}  # fmt: skip
         return {**out, **told, **{f"several_{k}": v for k, v in losses.items()}}

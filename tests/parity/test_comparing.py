@@ -12,8 +12,13 @@ import torch
 
 from mm15_mlx.convert.mm15_torch import half, optimizing, several
 from mm15_mlx.convert.mm15_torch.aids import Aids
-from mm15_mlx.convert.mm15_torch.comparing import comparing_losses, otherwise
+from mm15_mlx.convert.mm15_torch.comparing import (
+    alongside_losses,
+    comparing_losses,
+    otherwise,
+)
 from mm15_mlx.convert.mm15_torch.optimizing import Muon
+from mm15_mlx.convert.mm15_torch.packed import Look
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.tiling import plan
 from tests.parity.test_recipe import Make, make, tiny  # noqa: F401
@@ -70,6 +75,29 @@ def test_pictures_of_different_sizes_are_not_compared() -> None:
     assert comparing_losses(Aids(8), states, pair, Path(), tiny()) == {}
 
 
+def look_at(order: list[int], scale: float = 20.0) -> Look:
+    """Two pictures of 16 tokens: tokens of the second look at those of the first in
+    that order, after one token of text."""
+    keys, queries = torch.zeros(1, 1, 33, 16), torch.zeros(1, 1, 33, 16)
+    keys[0, 0, 1:17] = torch.eye(16)
+    queries[0, 0, 17:] = scale * torch.eye(16)[order]
+    total = (queries @ keys.transpose(2, 3)).logsumexp(-1)
+    nothing = torch.zeros(0)
+    return Look(nothing, keys, nothing, queries, total)
+
+
+def test_tokens_look_at_the_same_place_of_the_picture_before() -> None:
+    pair, image = [screens(views(), views())], torch.arange(1, 33)
+    (right,) = alongside_losses(look_at(list(range(16))), pair, image)
+    assert len(right) == 16 and right.max() < 0.01
+    (elsewhere,) = alongside_losses(look_at([*range(1, 16), 0]), pair, image)
+    assert elsewhere.min() > 6
+    (nowhere,) = alongside_losses(look_at(list(range(16)), 0), pair, image)
+    assert nowhere.mean().item() == pytest.approx(math.log(33), abs=0.1)
+    mixed = [[screens(views())[0], screens(views(), size=(48, 90))[0]]]
+    assert alongside_losses(look_at(list(range(16))), mixed, image) == []
+
+
 def frames(*steps: int) -> list[Screen]:
     """Of a flow, each with one more white spot than the step before."""
     spots = [(0, 2, 30), (1, 40, 4), (0, 30, 2)]
@@ -80,24 +108,33 @@ def frames(*steps: int) -> list[Screen]:
 
 
 @torch.enable_grad()
-def test_a_frame_learns_to_name_its_step() -> None:
-    """From states of which each holds a little of it; sizes do not matter."""
+def test_frames_learn_to_score_how_late_they_are() -> None:
+    """From how much of what comes little by little some of their tokens hold."""
     torch.manual_seed(0)
     aids = Aids(8)
-    opt = torch.optim.Adam(aids.step.parameters(), lr=0.1)
+    opt = torch.optim.Adam(aids.late.parameters(), lr=0.1)
     orders = [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0), (1, 0, 3, 2)]
     losses = []
-    for n in range(120):
+    for n in range(200):
         steps = orders[n % 4]
         states = 0.1 * torch.randn(1, 32, 8)
         for step, mine in zip(steps, states.view(4, 8, 8), strict=True):
-            mine[step % 2 :: 2, step] += 1
+            mine[n % 8, 2] += 8 * step + n % 3  # where, and from where on, says nothing
         opt.zero_grad()
         loss = comparing_losses(aids, states, [frames(*steps)], Path(), tiny())
         loss["ordering"].backward()
         opt.step()
         losses.append(loss["ordering"].item())
-    assert losses[0] > 1 and losses[-1] < 0.1
+    assert losses[0] > 0.4 and losses[-1] < 0.1
+
+
+def test_an_order_is_scored_by_all_pairs_of_frames() -> None:
+    aids = Aids(1)
+    torch.nn.init.ones_(aids.late.weight)
+    states = torch.tensor([2.0, 0.0, 1.0]).repeat_interleave(8)[None, :, None]
+    told = comparing_losses(aids, states, [frames(1, 0, 2)], Path(), tiny())
+    apart = torch.tensor([2.0, -1.0, 1.0])  # 1 and 0, 2 and 1, 2 and 0
+    assert told["ordering"].item() == pytest.approx((1 + (-apart).exp()).log().mean())
 
 
 @pytest.mark.parametrize("other", [{}, {"flow": {"number": 1, "step": 2}}])
@@ -149,7 +186,7 @@ def test_a_batch_has_several_flows(flows: Make) -> None:
 def test_a_step_on_flows(flows: Make) -> None:
     stats = flows("--several", 1, "--whole").train_step()
     assert math.isfinite(stats["several_loss"]) and stats["several_comparing"] > 0
-    assert stats["several_ordering"] > 0
+    assert stats["several_ordering"] > 0 and stats["several_alongside"] > 0
     assert stats["several_pointing"] > 0  # at the frame that each number names
 
 
