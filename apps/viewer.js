@@ -72,15 +72,16 @@ const pick = (k, where) => {
 // (Gradio's own autoscroll loses it where an update brings more than 100 px.)
 let following = false;
 let reached = 0; // the conversation's scrollTop, when last looked at
-const keepUp = (scrolled) => {
+const keepUp = (scrolled = null) => {
   const frame = app.querySelector("#mm-talk .mm-talk")?.parentElement.parentElement;
   if (!frame) return;
   const end = frame.scrollHeight - frame.clientHeight - frame.scrollTop < 2;
-  following = end ? following || scrolled : following && frame.scrollTop >= reached;
-  if (following && !end) frame.scrollTop = frame.scrollHeight;
+  if (end) following ||= scrolled === frame;
+  else following &&= frame.scrollTop >= reached;
+  if (following) frame.scrollTop = frame.scrollHeight;
   reached = frame.scrollTop;
 };
-app.addEventListener("scroll", () => keepUp(true), true);
+app.addEventListener("scroll", (event) => keepUp(event.target), true);
 // What is new is brought into sight, wherever one was: a question, a mistake, and among
 // the thumbnails the chosen one.
 let questions = 0;
@@ -92,7 +93,7 @@ const attend = () => {
   if (count > questions) {
     following = true;
     reached = 0;
-    keepUp(false);
+    keepUp();
     talk.scrollIntoView({ block: "nearest" });
   }
   questions = count;
@@ -139,7 +140,7 @@ const settle = () => {
 };
 new MutationObserver(settle).observe(app, { childList: true, subtree: true });
 const written = { childList: true, characterData: true, subtree: true };
-new MutationObserver(() => keepUp(false)).observe(app, written);
+new MutationObserver(() => keepUp()).observe(app, written);
 settle();
 
 // --- the pointer ---------------------------------------------------------------

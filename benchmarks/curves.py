@@ -26,7 +26,8 @@ FIGURES = {  # figure of a log → what the picture calls it
     "near_y": "upright numbers within 8",
     "several_loss": "answers about several screens (nats)",
     "several_comparing": "where a screen looks otherwise (nats)",
-    "several_ordering": "which frame was earlier (nats)",
+    "several_alongside": "looking at the same place (nats)",
+    "several_ordering": "order of frames (nats)",
 }
 
 

@@ -239,11 +239,9 @@ class Trainer:
                 self.aids, norm(states[half][0][:, image]), prompts,
                 self.args.views, self.config,
             )  # fmt: skip
-            there_too = alongside_losses(
-                states[half][2], prompts, image.nonzero().flatten()
-            )
-            if there_too:
-                compared["alongside"] = mean(there_too)
+            at = image.nonzero().flatten()
+            if beside := alongside_losses(states[half][2], prompts, at):
+                compared["alongside"] = mean(beside)
         losses = {"pointing": pointing, "looking": looking, "telling": telling,
                   **compared}  # fmt: skip
         return {**out, **told, **{f"several_{k}": v for k, v in losses.items()}}

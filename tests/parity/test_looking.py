@@ -284,25 +284,6 @@ def test_of_two_screens_the_one_that_has_it_is_found(
     assert second[..., tiles].sum(-1).mean() > 0.4
 
 
-def test_numbers_of_an_order_look_at_the_frames_they_name(
-    samples: SampleEncoder, screen: Screen
-) -> None:
-    frames = [Screen(screen.row, plan(*SIZE, PRESETS["nano-ui"].tiling, 4))] * 4
-    question = Question("order", "In which order?", "2, 4, 1, 3")
-    tilings = [s.tiling for s in frames]
-    asked = [samples.ask(question, [SIZE] * 4, tilings, 100)]
-    tokenizer = samples.encoder.tokenizer
-    numbers = {tokenizer.encode(str(k + 1))[0]: k for k in range(4)}
-    shown = shown_together(frames, asked, [None], numbers, 20)
-    assert [s.start for s in shown] == [0, 400, 800, 1200]  # not split
-    seen = {}
-    for k, one in enumerate(shown):
-        (mine,) = one.asked
-        assert mine.about.count([0, 0, *SIZE]) == 1 and mine.about.count(None) > 5
-        seen[mine.about.index([0, 0, *SIZE])] = k
-    assert [seen[at] for at in sorted(seen)] == [1, 3, 0, 2]
-
-
 def test_heads_share_the_work(config: ModelConfig) -> None:
     assert halving_heads(config.text_config) == [0, 3]
     assert copying_heads(config.text_config) == [1, 2, 4, 5]

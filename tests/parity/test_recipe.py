@@ -126,10 +126,13 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
 # -- the recipe's files ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["continual", "sft", "sft-paper"])
-def test_a_stage_is_one_file(name: str, make: Make) -> None:
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [("continual", True), ("sft", True), ("sft-paper", True), ("several", False)],
+)
+def test_a_stage_is_one_file(name: str, whole: bool, make: Make) -> None:
     trainer = make(f"@{RECIPE / name}.args", "--lines", 0)
-    assert trainer.args.steps > 100 and trainer.args.whole
+    assert trainer.args.steps > 100 and trainer.args.whole == whole
     assert trainer.args.out.name == "out.pt"  # what comes later on the line is added
 
 
