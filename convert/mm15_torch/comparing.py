@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
-from mm15_mlx.convert.mm15_torch.looking import mean
+from mm15_mlx.convert.mm15_torch.looking import lost, mean
 from mm15_mlx.convert.mm15_torch.packed import Look
 from mm15_mlx.convert.mm15_torch.store import Screen, stored_views
 
@@ -95,7 +95,7 @@ def alongside_losses(
             some = torch.randperm(places.shape[1])[:SAMPLED]
             for j in range(k):
                 mass = look.own_weights(b, j, places[k, some], places[j, some])
-                losses.append(-(mass + 1e-3).log())
+                losses.append(lost(mass))
     return losses
 
 

@@ -103,11 +103,16 @@ def pieces(
     return torch.tensor(found)
 
 
+def lost(mass: Tensor) -> Tensor:
+    """-log of attention, bounded where there is none."""
+    return -(mass + 1e-3).log()
+
+
 def missed(seen: Tensor, first: Tensor, target: Tensor) -> Tensor:
     """(N,) -log of the attention `seen` (N, V) on `target` (N, V), bool; where that is
     empty, of what falls on the first token of all, `first` (N,)."""
     mass = (seen * target).sum(1) + first * ~target.any(1)
-    return -(mass + 1e-3).log()
+    return lost(mass)
 
 
 def mean(losses: list[Tensor]) -> Tensor:
@@ -199,15 +204,15 @@ class LookingLoss:
                     seen = look.weights(b, see.question, see.place)  # (heads, N, P)
                     first, seen = seen[..., image[0]], seen[..., mine]
                     for i, head in enumerate(self.halving):
-                        lost = missed(seen[head], first[head], see.halves[:, i])
-                        seeing.append(lost[~see.spelled])
-                        spelling.append(lost[see.spelled])
+                        loss = missed(seen[head], first[head], see.halves[:, i])
+                        seeing.append(loss[~see.spelled])
+                        spelling.append(loss[see.spelled])
                     for i, head in enumerate(self.copying):
                         target = see.edges[:, i] & copies[:, None]
-                        lost = missed(seen[head], first[head], target)
+                        loss = missed(seen[head], first[head], target)
                         there = target.any(1)
-                        copying.append(lost[there])
-                        nothing.append(lost[~there])
+                        copying.append(loss[there])
+                        nothing.append(loss[~there])
         if not pointing:
             zero = torch.zeros(())
             return zero, zero

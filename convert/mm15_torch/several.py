@@ -2,7 +2,7 @@
 
 Two screens of any kind, the two of a pair, the same part of each cut around what
 changed, or the four frames of a flow. As in MM1.5, three pictures or more are not
-split; nor are parts, several of which cost what a whole pair does.
+split; nor are parts, so that a batch has several pairs of them.
 """
 
 import re
