@@ -2,7 +2,7 @@
 
 What changed between two screens is told by the tokens of the second, which alone can
 look at both: a head for each picture before theirs looks at the same place there.
-Frames of a flow score how late they are. Not published: our choice.
+Not published: our choice.
 
 n pictures of a prompt, V views each, Q visual tokens of a view, D width.
 """
@@ -44,24 +44,16 @@ def comparing_losses(
 ) -> dict[str, Tensor]:
     """comparing: tokens name the pictures before theirs that are otherwise in the same
     place; alike and otherwise count half each. Nothing of pictures of different sizes.
-    ordering: the mean score of a frame's tokens is above that of every earlier frame of
-    its flow, by a logistic loss of their distance.
 
     hidden (B, n · V · Q, D): states of the visual tokens of each prompt.
     """
     side = config.connector_config.pooled_grid
-    alike, other, order = [], [], []
+    alike, other = [], []
     for states, screens in zip(hidden, prompts, strict=True):
-        count = (len(screens), -1)
-        steps = torch.tensor(steps_of(screens))
-        if len(steps):
-            late = aids.late(states).float().unflatten(0, count).mean((1, 2))  # (n,)
-            later = steps[:, None] > steps
-            order.append(F.softplus(late - late[:, None])[later])
         if len({s.size for s in screens}) > 1:
             continue
         views = [np.asarray(stored_views(s, kept, config)) for s in screens]
-        differs = aids.otherwise(states).float().unflatten(0, count)
+        differs = aids.otherwise(states).float().unflatten(0, (len(screens), -1))
         for k in range(1, len(screens)):
             for j in range(k):
                 there = torch.from_numpy(otherwise(views[j], views[k], side))
@@ -70,12 +62,7 @@ def comparing_losses(
                 )
                 alike.append(loss[~there])
                 other.append(loss[there])
-    losses = {}
-    if alike:
-        losses["comparing"] = (mean(alike) + mean(other)) / 2
-    if order:
-        losses["ordering"] = mean(order)
-    return losses
+    return {"comparing": (mean(alike) + mean(other)) / 2} if alike else {}
 
 
 def alongside_losses(
@@ -97,12 +84,3 @@ def alongside_losses(
                 mass = look.own_weights(b, j, places[k, some], places[j, some])
                 losses.append(lost(mass))
     return losses
-
-
-def steps_of(screens: list[Screen]) -> list[int]:
-    """When each was seen, of the frames of one flow; empty for other screens."""
-    rows = [s.row for s in screens]
-    if not all("flow" in row for row in rows):
-        return []
-    flows = {(row["seed"], row["flow"]["number"]) for row in rows}
-    return [row["flow"]["step"] for row in rows] if len(flows) == 1 else []

@@ -134,22 +134,16 @@ def shown_together(
     screens: list[Screen],
     asked: list[Asked],
     there: list[Place | None],
-    numbers: dict[int, int],
     side: int,
 ) -> list[Shown]:
     """Screens of one prompt. there: for each question the screen, from 0, and the box
-    in its pixels that the answer is about. numbers: the tokens that name a screen;
-    where frames are put in order, each is about all of its own."""
+    in its pixels that the answer is about."""
     found, start = [], 0
     for k, screen in enumerate(screens):
-        whole = [0.0, 0.0, *map(float, screen.size)]
         mine = []
         for a, place in zip(asked, there, strict=True):
-            if a.task == "order":
-                about = [whole if numbers.get(t) == k else None for t in a.target]
-            else:
-                box = place[1] if place and place[0] == k else None
-                about = [None if t == NO_TARGET else box for t in a.target]
+            box = place[1] if place and place[0] == k else None
+            about = [None if t == NO_TARGET else box for t in a.target]
             mine.append(replace(a, about=about))
         found.append(Shown(screen, mine, start))
         start += len(screen.tiling.indices) * side * side

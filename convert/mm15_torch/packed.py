@@ -154,14 +154,21 @@ def attend(
 
 
 def packed_states(
-    decoder: Decoder, prefix: Tensor, questions: Tensor, depth: int | None = None
+    decoder: Decoder,
+    prefix: Tensor,
+    questions: Tensor,
+    depth: int | None = None,
+    places: Tensor | None = None,
 ) -> States:
     """prefix (B, P, D), questions (B, K, T, D) → both after each layer, or each of the
-    first `depth`, and how the layer's questions looked at the picture."""
+    first `depth`, and how the layer's questions looked at the picture. places (P,):
+    where the prefix's tokens are in the whole prompt, where it is not all of it; its
+    last is."""
     b, p, d = prefix.shape
     k, t = questions.shape[1:3]
     x = torch.cat([prefix, questions.reshape(b, k * t, d)], dim=1)
-    positions = torch.cat([torch.arange(p), p + torch.arange(t).repeat(k)])[None]
+    places = torch.arange(p) if places is None else places
+    positions = torch.cat([places, places[-1] + 1 + torch.arange(t).repeat(k)])[None]
     config = decoder.config
     rope = rope_tables(positions, config.head_dim, config.rope_theta)
     states = []

@@ -23,8 +23,8 @@ from mm15_mlx.screens.several import (
 )
 from mm15_mlx.tiling import cut, plan
 
-SHARES = {"any": 0.2, "pair": 0.2, "part": 0.3, "flow": 0.3}  # of what there is
-FLOWS = 3  # of a batch: what is not split takes little time
+SHARES = {"any": 0.05, "pair": 0.25, "part": 0.4, "flow": 0.3}  # of what there is
+FLOWS = 8  # of a batch: of a part of their visual tokens each (frames.py)
 PARTS = 6  # of pairs, of a batch
 WIDE, TALL = (0.7, 1.0), (0.6, 1.2)  # a part: of the shorter side, of its own width
 FEW = 8  # questions beside those of a change
@@ -82,7 +82,11 @@ class SeveralScreens:
         cuts = [crop(row, load_picture(row), box) for row in (before, after)]
         parts = [row for row, _ in cuts]
         told = change_in(box, change, [before, after], parts)
-        rows = [shown_as(part, c) for part, c in zip(parts, (None, told), strict=True)]
+        whole = {k: before[k] for k in ("width", "height")}
+        rows = [
+            {**shown_as(part, c), "whole": whole}
+            for part, c in zip(parts, (None, told), strict=True)
+        ]
         unsplit = self.config.tiling.max_split_images + 1
         tiling = plan(*cuts[0][1].size, self.config.tiling, unsplit)
         screens = [

@@ -27,6 +27,7 @@ from mm15_mlx.convert.mm15_torch.boxes import States
 from mm15_mlx.convert.mm15_torch.comparing import alongside_losses, comparing_losses
 from mm15_mlx.convert.mm15_torch.draws import Draws
 from mm15_mlx.convert.mm15_torch.flags import arguments
+from mm15_mlx.convert.mm15_torch.frames import frame_losses, kept_tokens
 from mm15_mlx.convert.mm15_torch.half import autocast
 from mm15_mlx.convert.mm15_torch.looking import (
     LookingLoss,
@@ -46,6 +47,7 @@ from mm15_mlx.convert.mm15_torch.stages import run
 from mm15_mlx.convert.mm15_torch.store import Screen, Screens, stored_views
 from mm15_mlx.convert.mm15_torch.telling import Seen, Telling, size_of
 from mm15_mlx.prompt import PromptEncoder
+from mm15_mlx.tiling import plan
 from mm15_mlx.tokenizer import Tokenizer
 
 
@@ -167,11 +169,14 @@ class Trainer:
         )
         return prefix, seen
 
-    def answers(self, prefix: Tensor, batch: Batch) -> tuple[dict[str, Tensor], States]:
-        """Logits (N, vocabulary) and targets (N,) of the answers; the states."""
+    def answers(
+        self, prefix: Tensor, batch: Batch, places: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], States]:
+        """Logits (N, vocabulary) and targets (N,) of the answers; the states. places:
+        of what there is of the prefix, where it is not all."""
         decoder = self.model.decoder
-        questions = decoder.embed_tokens(batch.ids)
-        states = packed_states(decoder, prefix, questions.to(prefix.dtype))
+        questions = decoder.embed_tokens(batch.ids).to(prefix.dtype)
+        states = packed_states(decoder, prefix, questions, places=places)
         picked = batch.target != NO_TARGET
         logits = decoder.logits(decoder.norm(states[-1][1][picked])).float()
         return {"logits": logits, "target": batch.target[picked]}, states
@@ -205,6 +210,13 @@ class Trainer:
             middle = states[-1][0][:, image]
             return self.telling.half_way(screens, middle, seen, rng)[0]
 
+    def run_several(self, rng: Random) -> tuple[dict[str, Tensor], str]:
+        """What several screens together give, and what the log calls it."""
+        screens, batch, there = self.draws.together(rng)
+        if batch.asked[0][0].task == "order":
+            return self.run_frames(screens, batch, rng), "frames_"
+        return self.run_together(screens, batch, there, rng), "several_"
+
     def run_together(
         self,
         screens: list[Screen],
@@ -219,13 +231,14 @@ class Trainer:
         starts = range(0, len(screens), count)
         prompts = [screens[start : start + count] for start in starts]
         shown = [
-            shown_together(mine, asked, places, self.numbers, side)
+            shown_together(mine, asked, places, side)
             for mine, asked, places in zip(prompts, batch.asked, there, strict=True)
         ]
         norm, half = self.model.decoder.norm, len(self.model.decoder.layers) // 2
         with autocast():
             prefix, seen = self.embedded(screens, batch.prefix, count, rng)
-            out, states = self.answers(prefix, batch)
+            places = self.places(screens[0], batch.prefix)
+            out, states = self.answers(prefix, batch, places)
             told = self.telling.together(screens, batch, states, seen, rng)
             pointing, looking = self.looking(
                 self.aids, norm, states, shown, batch.prefix
@@ -233,8 +246,7 @@ class Trainer:
             image = batch.prefix == self.image_id
             views = torch.tensor([len(s.tiling.indices) for s in prompts[0]])
             which = torch.arange(count).repeat_interleave(views * side**2)
-            named = self.aids.picture(norm(states[half - 1][0][:, image])).float()
-            telling = F.cross_entropy(named.flatten(0, 1), which.repeat(len(prompts)))
+            telling = self.pictures_named(states, image, which)
             compared = comparing_losses(
                 self.aids, norm(states[half][0][:, image]), prompts,
                 self.args.views, self.config,
@@ -245,6 +257,49 @@ class Trainer:
         losses = {"pointing": pointing, "looking": looking, "telling": telling,
                   **compared}  # fmt: skip
         return {**out, **told, **{f"several_{k}": v for k, v in losses.items()}}
+
+    def places(self, part: Screen, ids: Tensor) -> Tensor:
+        """Where the tokens of a prompt are; two parts of screens are as far from each
+        other as the screens themselves would be."""
+        places = torch.arange(len(ids))
+        if whole := part.row.get("whole"):
+            shown = Screen(whole, plan(*whole.values(), self.config.tiling, 2))
+            image = (ids == self.image_id).nonzero().flatten()
+            second = image[len(image) // 2 :]
+            places[second] += len(self.draws.prefix([shown] * 2)) // 2 - len(second)
+        return places
+
+    def run_frames(
+        self, screens: list[Screen], batch: Batch, rng: Random
+    ) -> dict[str, Tensor]:
+        """Logits and targets of the orders of flows, and the losses of what frames say
+        of when they came; of a part of the visual tokens."""
+        count = len(screens) // len(batch.asked)
+        starts = range(0, len(screens), count)
+        flows = [
+            (screens[start : start + count], asked)
+            for start, (asked,) in zip(starts, batch.asked, strict=True)
+        ]
+        whole = batch.prefix == self.image_id
+        kept = kept_tokens(whole, count)
+        image = whole[kept]
+        with autocast():
+            prefix, _ = self.embedded(screens, batch.prefix, count, rng)
+            out, states = self.answers(prefix[:, kept], batch, kept)
+            losses = frame_losses(
+                self.aids, self.model.decoder.norm, states, flows, image,
+                self.numbers, self.config,
+            )  # fmt: skip
+            which = torch.arange(count).repeat_interleave(int(image.sum()) // count)
+            losses["telling"] = self.pictures_named(states, image, which)
+        return {**out, **{f"frames_{k}": v for k, v in losses.items()}}
+
+    def pictures_named(self, states: States, image: Tensor, which: Tensor) -> Tensor:
+        """How badly visual tokens, where `image` (P,) is true, name the picture of the
+        prompt that they are of, `which` (T,)."""
+        middle = states[len(states) // 2 - 1][0][:, image]
+        named = self.aids.picture(self.model.decoder.norm(middle)).float()
+        return F.cross_entropy(named.flatten(0, 1), which.repeat(len(middle)))
 
     def run_written(self, batch: Batch) -> dict[str, Tensor]:
         """Logits and targets of answers to questions without a picture."""
@@ -259,7 +314,7 @@ class Trainer:
         if kind < self.args.read:
             out = self.read(*self.draws.pictures(rng), rng)
         elif kind < self.args.read + self.args.several:
-            out, name = self.run_together(*self.draws.together(rng), rng), "several_"
+            out, name = self.run_several(rng)
         elif self.draws.text_only and rng.random() < self.draws.text_only:
             out, name = self.run_written(self.draws.written(rng)), "written_"
         else:

@@ -1,7 +1,6 @@
 """Screens that are shown together: what their tokens are to say of each other, and how
 they are drawn; and what a processor without half precision needs."""
 
-import json
 import math
 from pathlib import Path
 from random import Random
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mm15_mlx.convert.mm15_torch import half, optimizing, several
+from mm15_mlx.convert.mm15_torch import half, optimizing
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.comparing import (
     alongside_losses,
@@ -96,98 +95,6 @@ def test_tokens_look_at_the_same_place_of_the_picture_before() -> None:
     assert nowhere.mean().item() == pytest.approx(math.log(33), abs=0.1)
     mixed = [[screens(views())[0], screens(views(), size=(48, 90))[0]]]
     assert alongside_losses(look_at(list(range(16))), mixed, image) == []
-
-
-def frames(*steps: int) -> list[Screen]:
-    """Of a flow, each with one more white spot than the step before."""
-    spots = [(0, 2, 30), (1, 40, 4), (0, 30, 2)]
-    shown = screens(*(views(*spots[:step]) for step in steps))
-    for screen, step in zip(shown, steps, strict=True):
-        screen.row.update(seed=0, flow={"number": 0, "step": step})
-    return shown
-
-
-@torch.enable_grad()
-def test_frames_learn_to_score_how_late_they_are() -> None:
-    """From how much of what comes little by little some of their tokens hold."""
-    torch.manual_seed(0)
-    aids = Aids(8)
-    opt = torch.optim.Adam(aids.late.parameters(), lr=0.1)
-    orders = [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0), (1, 0, 3, 2)]
-    losses = []
-    for n in range(200):
-        steps = orders[n % 4]
-        states = 0.1 * torch.randn(1, 32, 8)
-        for step, mine in zip(steps, states.view(4, 8, 8), strict=True):
-            mine[n % 8, 2] += 8 * step + n % 3  # where, and from where on, says nothing
-        opt.zero_grad()
-        loss = comparing_losses(aids, states, [frames(*steps)], Path(), tiny())
-        loss["ordering"].backward()
-        opt.step()
-        losses.append(loss["ordering"].item())
-    assert losses[0] > 0.4 and losses[-1] < 0.1
-
-
-def test_an_order_is_scored_by_all_pairs_of_frames() -> None:
-    aids = Aids(1)
-    torch.nn.init.ones_(aids.late.weight)
-    states = torch.tensor([2.0, 0.0, 1.0]).repeat_interleave(8)[None, :, None]
-    told = comparing_losses(aids, states, [frames(1, 0, 2)], Path(), tiny())
-    apart = torch.tensor([2.0, -1.0, 1.0])  # 1 and 0, 2 and 1, 2 and 0
-    assert told["ordering"].item() == pytest.approx((1 + (-apart).exp()).log().mean())
-
-
-@pytest.mark.parametrize("other", [{}, {"flow": {"number": 1, "step": 2}}])
-def test_only_frames_of_one_flow_have_an_order(other: dict) -> None:
-    first, second = frames(0, 1)
-    told = comparing_losses(Aids(8), torch.randn(1, 16, 8), [[first, second]], Path(),
-                            tiny())  # fmt: skip
-    assert set(told) == {"comparing", "ordering"}
-    del second.row["flow"]
-    second.row.update(other)
-    told = comparing_losses(Aids(8), torch.randn(1, 16, 8), [[first, second]], Path(),
-                            tiny())  # fmt: skip
-    assert set(told) == {"comparing"}
-
-
-def as_flow(folder: Path) -> None:
-    """The screens in `folder` become a flow of four."""
-    path = folder / "screens.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    rows.append({**rows[0], "id": "3"})
-    for k, row in enumerate(rows):
-        row |= {"seed": 0, "flow": {"number": 0, "step": k, "of": 4, "change": None}}
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-@pytest.fixture
-def flows(
-    make: Make,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Make:
-    as_flow(tmp_path / "screens")
-    monkeypatch.setattr(several, "SHARES", {"flow": 1.0})
-    return make
-
-
-def test_a_batch_has_several_flows(flows: Make) -> None:
-    draws = flows("--several", 1).draws
-    shown, batch, there = draws.together(Random(0))
-    assert len(shown) == 4 * several.FLOWS and there == [[None]] * several.FLOWS
-    for k in range(several.FLOWS):
-        mine = shown[4 * k : 4 * k + 4]
-        assert all(len(s.tiling.indices) == 1 for s in mine)  # not split
-        assert torch.equal(draws.prefix(mine), batch.prefix)
-    assert batch.ids.shape[:2] == (several.FLOWS, 1)
-
-
-@torch.enable_grad()
-def test_a_step_on_flows(flows: Make) -> None:
-    stats = flows("--several", 1, "--whole").train_step()
-    assert math.isfinite(stats["several_loss"]) and stats["several_comparing"] > 0
-    assert stats["several_ordering"] > 0 and stats["several_alongside"] > 0
-    assert stats["several_pointing"] > 0  # at the frame that each number names
 
 
 def test_pictures_of_a_prompt_are_recoloured_alike(make: Make) -> None:  # noqa: F811

@@ -5,6 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,6 +15,7 @@ from mm15_mlx.convert.mm15_torch.samples import Row
 from mm15_mlx.convert.mm15_torch.several import SeveralScreens, around, change_in
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.tiling import plan
+from tests.parity.test_recipe import Make, make, tiny  # noqa: F401
 
 pytestmark = pytest.mark.parity
 
@@ -113,3 +115,24 @@ def test_frames_of_a_flow_have_parts_that_are_pairs(series: SeveralScreens) -> N
             first = several.question.answer.split("<box")[0]
             assert first == 'the item "Bread" was added '
     assert asked > 5
+
+
+def test_parts_are_as_far_from_each_other_as_whole_screens(
+    make: Make,  # noqa: F811
+) -> None:
+    trainer = make()
+    config = trainer.config.tiling
+    part = row(whole={"width": 48, "height": 140})
+    shown = Screen(part, plan(48, 48, config, 3))
+    ids = trainer.draws.prefix([shown] * 2)
+    places = trainer.places(shown, ids)
+    first, second = (ids == trainer.image_id).nonzero().flatten().chunk(2)
+    assert torch.equal(places[: len(ids) - len(second)],
+                       torch.arange(len(ids) - len(second)))  # fmt: skip
+    whole = Screen({"width": 48, "height": 140}, plan(48, 140, config, 2))
+    assert len(whole.tiling.indices) > 2
+    same = (trainer.draws.prefix([whole] * 2) == trainer.image_id).nonzero().flatten()
+    before, after = same.chunk(2)
+    assert torch.equal(places[second] - places[first], (after - before)[: len(second)])
+    alone = Screen(row(), shown.tiling)
+    assert torch.equal(trainer.places(alone, ids), torch.arange(len(ids)))
