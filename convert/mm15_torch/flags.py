@@ -53,6 +53,7 @@ def arguments(
         ("drawn", 0.0, "batches of drawn pages"),
         ("moved", 0.25, "screens at another scale"),
         ("cropped", 0.0, "batches of parts of screens"),
+        ("split", 0.0, "word pieces in answers that are written as two"),
     ):
         flag, what = f"--{name}", f"share of {what}"
         parser.add_argument(flag, type=float, default=share, help=what)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -67,9 +68,16 @@ class SampleEncoder:
     sizes and tilings: of every picture, as they are shown.
     """
 
-    def __init__(self, config: ModelConfig, encoder: PromptEncoder) -> None:
+    def __init__(
+        self, config: ModelConfig, encoder: PromptEncoder, split: float = 0.0
+    ) -> None:
+        """split: share of an answer's word pieces that are written as two, where both
+        are pieces too: who has begun with `D` must find `is` next, not `Dis`. The
+        first half is not to be predicted."""
         self.config = config
         self.encoder = encoder
+        self.split = split
+        self.halves = halves(encoder.tokenizer) if split else {}
 
     def answer_ids(
         self, answer: str, sizes: list[Size], tilings: list[Tiling]
@@ -77,6 +85,21 @@ class SampleEncoder:
         parts = split_regions(answer, sizes, self.config.coordinates.range)
         ids = [i for p in parts for i in self.encoder.piece_ids(p, tilings)]
         return [*ids, self.encoder.end_id]
+
+    def written(self, ids: list[int]) -> tuple[list[int], list[int]]:
+        """An answer with some of its pieces in halves, and where the first ones are."""
+        if not self.split:
+            return ids, []
+        rng = Random(int(torch.randint(2**31, ())))  # torch's seed is the step's
+        found, firsts = list[int](), list[int]()
+        for token in ids:
+            ways = self.halves.get(token)
+            if ways and rng.random() < self.split:
+                firsts.append(len(found))
+                found += rng.choice(ways)
+            else:
+                found.append(token)
+        return found, firsts
 
     def question_ids(
         self, prompt: str, sizes: list[Size], tilings: list[Tiling]
@@ -118,7 +141,7 @@ class SampleEncoder:
             asked = self.later_ids(question.prompt, sizes, tilings)
         else:
             _, asked = self.question_ids(question.prompt, sizes, tilings)
-        answer = self.answer_ids(question.answer, sizes, tilings)
+        answer, firsts = self.written(self.answer_ids(question.answer, sizes, tilings))
         if len(asked) + len(answer) - 1 > limit:
             return None
         target = [NO_TARGET] * (len(asked) - 1) + answer
@@ -126,6 +149,8 @@ class SampleEncoder:
         end = self.ends(target, line, quoted=question.task in QUOTING)
         if not question.whole:
             target[-1] = NO_TARGET
+        for k in firsts:
+            target[len(asked) - 1 + k] = NO_TARGET
         ids = [*asked, *answer[:-1]]
         lined = [question.task in TEXT_TASKS] * len(ids)
         return Asked(question.task, ids, target, about, line, lined, coordinate, end)
@@ -212,6 +237,22 @@ class SampleEncoder:
                 about.append(answered[seen // 4] if seen // 4 < len(answered) else None)
             seen += named
         return about, line, coordinate
+
+
+def halves(tokenizer: Tokenizer) -> dict[int, list[list[int]]]:
+    """Every way to write a piece as two, by its id."""
+    pieces = {
+        tokenizer.piece(k): k
+        for k in range(tokenizer.vocab_size)
+        if tokenizer.name(k) is None
+    }
+    found: dict[int, list[list[int]]] = {}
+    for piece, token in pieces.items():
+        cuts = [] if BYTE.fullmatch(piece) else range(1, len(piece))
+        ways = [(piece[:k], piece[k:]) for k in cuts]
+        if known := [[pieces[a], pieces[b]] for a, b in ways if {a, b} <= set(pieces)]:
+            found[token] = known
+    return found
 
 
 @dataclass(frozen=True)

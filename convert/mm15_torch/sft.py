@@ -57,7 +57,8 @@ class Trainer:
     ) -> None:
         self.args, self.config = args, config
         self.tokenizer = Tokenizer(args.tokenizer)
-        samples = SampleEncoder(self.config, PromptEncoder(self.config, self.tokenizer))
+        encoder = PromptEncoder(self.config, self.tokenizer)
+        samples = SampleEncoder(self.config, encoder, args.split)
         self.image_id = self.config.prompt.image_token_id
         self.first = self.tokenizer.special("<loc_0>")
         self.count = self.config.coordinates.range + 1

@@ -128,7 +128,13 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
 
 @pytest.mark.parametrize(
     ("name", "whole"),
-    [("continual", True), ("sft", True), ("sft-paper", True), ("several", False)],
+    [
+        ("continual", True),
+        ("continual-again", True),
+        ("sft", True),
+        ("sft-paper", True),
+        ("several", False),
+    ],
 )
 def test_a_stage_is_one_file(name: str, whole: bool, make: Make) -> None:
     trainer = make(f"@{RECIPE / name}.args", "--lines", 0)
