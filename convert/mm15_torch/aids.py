@@ -23,6 +23,7 @@ class Aids(nn.Module):
         self.picture = nn.Linear(width, PICTURES)
         self.otherwise = nn.Linear(width, PICTURES)
         self.late = nn.Linear(width, 1, bias=False)
+        nn.init.zeros_(self.late.weight)  # what a token shows says nothing of it
 
     def boxes(self, kind: str, hidden: Tensor) -> Tensor:
         """hidden (N, D) → what four coordinates read (N, 4, D)."""

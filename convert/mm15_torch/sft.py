@@ -285,10 +285,10 @@ class Trainer:
         kept = kept_tokens(whole, count)
         image = whole[kept]
         with autocast():
-            prefix, _ = self.embedded(screens, batch.prefix, count, rng)
+            prefix, (visual, _) = self.embedded(screens, batch.prefix, count, rng)
             out, states = self.answers(prefix[:, kept], batch, kept)
             losses = frame_losses(
-                self.aids, self.model.decoder.norm, states, flows, image,
+                self.aids, self.model.decoder.norm(visual), states, flows, image,
                 self.numbers, self.config,
             )  # fmt: skip
             which = torch.arange(count).repeat_interleave(int(image.sum()) // count)

@@ -1,5 +1,5 @@
-"""Frames of a flow: what their last tokens gather and say of when they came, where the
-numbers of an order look, and what a part of the visual tokens costs nothing of."""
+"""Frames of a flow: what their tokens say of when they came, where the numbers of an
+order look, and what a part of the visual tokens costs nothing of."""
 
 import json
 import math
@@ -14,11 +14,10 @@ from mm15_mlx.convert.mm15_torch import several
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.frames import (
     SCALE,
-    evenly,
     frame_losses,
     kept_tokens,
+    late_losses,
 )
-from mm15_mlx.convert.mm15_torch.looking import halving_heads
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.packed import Look, States, packed_states
 from mm15_mlx.convert.mm15_torch.samples import SampleEncoder
@@ -46,8 +45,8 @@ def test_text_and_the_last_token_of_each_frame_are_kept() -> None:
     kept = kept_tokens(image, 4)
     assert kept.tolist() == sorted(set(kept.tolist()))
     assert {0, 400, 800, 1200, 1600, 1601} <= set(kept.tolist())
-    of_frames = torch.bincount((kept[1:-1] - 1) // 400)
-    assert of_frames.tolist() == [100] * 4
+    of_frames = (kept[1:-1] - 1).view(4, 100)  # the same places in each
+    assert torch.equal(of_frames, of_frames[0] + 400 * torch.arange(4)[:, None])
     assert not torch.equal(kept, kept_tokens(image, 4))  # by chance
 
 
@@ -85,29 +84,32 @@ def test_a_token_gives_all_to_those_before_it_or_to_itself(config: ModelConfig) 
 # -- what frames say -------------------------------------------------------------------
 
 
-def look_by(queries: torch.Tensor, keys: torch.Tensor) -> Look:
-    """Of one head: of the prompt's tokens and of one question's, which all ask alike.
-    queries, keys (P, E)."""
-    own, keys = queries[None, None], keys[None, None]
-    total = (own @ keys.transpose(2, 3)).logsumexp(-1)
-    return Look(own[:, :, None], keys, total[:, :, None], own, total)
+def test_an_order_is_scored_by_all_pairs_of_frames() -> None:
+    late = torch.tensor([[2.0, 4.0], [0.0, 0.0], [1.0, 5.0]]) / SCALE
+    together, each = late_losses(late, torch.tensor([1, 0, 2]))
+    apart = torch.tensor([3.0, 0.0, 3.0])  # later less earlier
+    assert together.sum().item() == pytest.approx((1 + (-apart).exp()).log().sum())
+    apart = torch.tensor([[2.0, 4.0], [-1.0, 1.0], [1.0, 5.0]])
+    assert each.sum().item() == pytest.approx((1 + (-apart).exp()).log().sum())
 
 
-def test_the_last_token_of_a_frame_gathers_all_of_it_evenly() -> None:
+@torch.enable_grad()
+def test_tokens_learn_to_score_how_late_they_are() -> None:
+    """From what comes little by little, whatever else they show."""
     torch.manual_seed(0)
-    places = torch.arange(1, 9).view(2, 4)  # two frames of four, after one of text
-    own, keys = torch.zeros(9, 2), torch.zeros(9, 2)
-    keys[1:5, 0] = keys[5:, 1] = 20.0
-    own[4, 0] = own[8, 1] = 1.0
-    right = evenly(look_by(own, keys), 0, places)
-    assert right.shape == (8,) and right.abs().max() < 2e-3
-    swapped = evenly(look_by(own.flip(1), keys), 0, places)
-    assert swapped.min() > 6  # each at the other's
-    some = keys.clone()
-    some[1:3] = 0  # half of the first frame
-    half = evenly(look_by(own, some), 0, places)
-    assert half[:2].min() > 6 and half[2:4] == pytest.approx(-math.log(2), abs=0.01)
-    assert half.mean() > right.mean()
+    aids = Aids(8)
+    opt = torch.optim.Adam(aids.late.parameters(), lr=0.02)
+    losses = []
+    for _ in range(150):
+        steps = torch.randperm(4)
+        tokens = torch.randn(4, 16, 8)
+        tokens[..., 2] += 4 * steps[:, None]
+        opt.zero_grad()
+        loss = late_losses(aids.late(tokens)[..., 0], steps)[1].mean()
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(math.log(2)) and losses[-1] < 0.1
 
 
 def flow(steps: list[int]) -> list[Screen]:
@@ -125,26 +127,21 @@ def asked_for(samples: SampleEncoder, order: str) -> tuple[object, dict[int, int
     return asked, {tokenizer.encode(str(k + 1))[0]: k for k in range(4)}
 
 
-def states_of(scores: list[float], asked: int, named: list[int] | None) -> States:
-    """After five layers: the last of each frame's two tokens holds its score, and the
-    positions of an answer look at last tokens in turn as `named`."""
-    prompt = torch.zeros(1, 8, 1)
-    prompt[0, 1::2, 0] = torch.tensor(scores)
-    keys = 30.0 * torch.eye(8)
-    own = torch.zeros(8, 8)
-    asking = torch.zeros(asked, 8)
-    for t, k in enumerate(named or []):
-        asking[t, 2 * k + 1] = 1.0
-    heads = 6
+def states_of(asked: int, named: list[int]) -> States:
+    """After five layers: of four frames of two tokens, the positions of an answer look
+    at one of those of the frames `named`."""
+    keys, asking = 30.0 * torch.eye(8), torch.zeros(asked, 8)
+    for t, k in enumerate(named):
+        asking[t, 2 * k + t % 2] = 1.0
     total = torch.logsumexp(asking @ keys.T, -1)
-    own_total = (own @ keys.T).logsumexp(-1)
 
     def per_head(x: torch.Tensor) -> torch.Tensor:
-        return x.expand(1, heads, *x.shape)
+        return x.expand(1, 6, *x.shape)
 
-    look = Look(per_head(asking[None]), per_head(keys), per_head(total[None]),
-                per_head(own), per_head(own_total))  # fmt: skip
-    return [(prompt, torch.zeros(1, 1, asked, 1), look)] * 5
+    nothing = torch.zeros(0)
+    look = Look(per_head(asking[None]), per_head(keys), per_head(total[None]), nothing,
+                nothing)  # fmt: skip
+    return [(torch.zeros(1, 8, 1), torch.zeros(1, 1, asked, 1), look)] * 5
 
 
 def test_numbers_of_an_order_look_at_the_frames_they_name(
@@ -159,30 +156,15 @@ def test_numbers_of_an_order_look_at_the_frames_they_name(
         assert len(at) == 4
         for t, k in zip(at, turns, strict=True):
             named[t] = k
-        states = states_of([0.0] * 4, len(named), named)
-        told = frame_losses(Aids(1), lambda x: x, states, [(flow([2, 0, 3, 1]), asked)],
-                            image, numbers, config)  # fmt: skip
+        told = frame_losses(
+            Aids(1), torch.zeros(4, 3, 1), states_of(len(named), named),
+            [(flow([2, 0, 3, 1]), asked)], image, numbers, config,
+        )  # fmt: skip
+        assert told["ordering"].item() == pytest.approx(math.log(2))  # all alike
         return told["naming_frames"].item()
 
     assert lost(1, 3, 0, 2) < 0.01
     assert lost(1, 3, 2, 0) == pytest.approx(-math.log(1e-3) / 2, abs=0.1)
-
-
-def test_an_order_is_scored_by_all_pairs_of_frames(
-    config: ModelConfig, samples: SampleEncoder
-) -> None:
-    asked, numbers = asked_for(samples, "2, 1, 3, 4")
-    aids = Aids(1)
-    torch.nn.init.constant_(aids.late.weight, 1 / SCALE)
-    states = states_of([2.0, 0.0, 1.0, 5.0], len(asked.ids), None)
-    told = frame_losses(aids, lambda x: x, states, [(flow([1, 0, 2, 3]), asked)],
-                        torch.ones(8, dtype=torch.bool), numbers, config)  # fmt: skip
-    apart = torch.tensor([2.0, -1.0, 1.0, 3.0, 5.0, 4.0])  # later less earlier
-    assert told["ordering"].item() == pytest.approx((1 + (-apart).exp()).log().mean())
-
-
-def test_the_looking_heads_are_those_of_boxes(config: ModelConfig) -> None:
-    assert halving_heads(config.text_config) == [0, 3]  # the last gathers
 
 
 # -- their batches ---------------------------------------------------------------------
@@ -223,7 +205,7 @@ def test_a_batch_has_several_flows(flows: Make) -> None:
 @torch.enable_grad()
 def test_a_step_on_flows(flows: Make) -> None:
     stats = flows("--several", 1, "--whole").train_step()
-    names = ("loss", "gathering", "ordering", "naming_frames", "telling")
+    names = ("loss", "ordering", "each_ordering", "naming_frames", "telling")
     assert all(math.isfinite(stats[f"frames_{name}"]) for name in names)
     assert stats["frames_ordering"] > 0 and stats["frames_naming_frames"] > 0
     assert not any(name.startswith("several_") for name in stats)
