@@ -11,7 +11,6 @@ n frames of a flow, Q visual tokens of each, m of them kept, P tokens of the pro
 are kept.
 """
 
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

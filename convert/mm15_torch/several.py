@@ -16,6 +16,7 @@ from mm15_mlx.screens.crops import crop, placed
 from mm15_mlx.screens.several import (
     Several,
     about_pair,
+    beside,
     change_of,
     order,
     series,
@@ -27,7 +28,8 @@ SHARES = {"any": 0.05, "pair": 0.25, "part": 0.4, "flow": 0.3}  # of what there 
 FLOWS = 8  # of a batch: of a part of their visual tokens each (frames.py)
 PARTS = 6  # of pairs, of a batch
 WIDE, TALL = (0.7, 1.0), (0.6, 1.2)  # a part: of the shorter side, of its own width
-FEW = 8  # questions beside those of a change
+FEW = 8  # questions beside those of a change, of each kind
+FEWER = 3  # about each of two parts
 MARGIN = 0.06  # around what changed, of the part's width
 QUOTED = re.compile(r'"(.*?)"')
 
@@ -62,11 +64,14 @@ class SeveralScreens:
         kind = rng.choices(kinds, [SHARES[k] for k in kinds])[0]
         if kind == "any":
             screens = rng.sample(self.screens, 2)
-            return [(screens, self.which(rng, [s.row for s in screens], count))]
+            rows = [s.row for s in screens]
+            made = self.which(rng, rows, count // 2)
+            return [(screens, made + self.beside(rng, rows, count // 4))]
         if kind == "pair":
             rows = rng.choice(self.series[kind])
             made = [m for m in about_pair(rng, *rows) if m.images == rows]
             made += self.which(rng, rows, min(count, FEW))
+            made += self.beside(rng, rows, min(count, FEW))
             return [([self.shown(r, 2) for r in rows], made)]
         if kind == "part":
             return [
@@ -93,7 +98,12 @@ class SeveralScreens:
             Screen(row, tiling, cut(image, tiling, self.config.tiling))
             for row, (_, image) in zip(rows, cuts, strict=True)
         ]
-        return screens, [m for m in about_pair(rng, *rows) if m.images == rows]
+        made = [m for m in about_pair(rng, *rows) if m.images == rows]
+        return screens, made + self.beside(rng, rows, FEWER)
+
+    def beside(self, rng: Random, rows: list[Row], count: int) -> list[Several]:
+        """What each of two screens could be asked alone: `count` questions at most."""
+        return [m for k in (0, 1) for m in beside(rng, rows, k, count)]
 
     def which(self, rng: Random, rows: list[Row], count: int) -> list[Several]:
         """On which of two screens something is: `count` questions at most."""

@@ -4,9 +4,10 @@ MM1.5 trains on several pictures at once; its questions are about photos, so the
 and their words are our choice. Boxes name their picture: `<box image=1>` is the second.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -20,6 +21,7 @@ from mm15_mlx.screens.questions import (
     caption_line,
     named_widgets,
     once,
+    short_questions,
 )
 
 Row = dict[str, Any]
@@ -31,6 +33,7 @@ ORDER_PROMPT = (
     "they were seen."
 )
 PLACES = ("first", "second")
+MARKED = re.compile(r"<box>(.*?)</box>")
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,32 @@ def which(rng: Random, first: Row, second: Row) -> Several | None:
     asked = rng.choice(pool)
     question = Question(task, asked.prompt, PLACES[side])
     return Several(rows, question, (side, asked.box))
+
+
+ALONE = {"text-rich": 1.0, "refer-ground": 1.0}  # what is asked of one of several
+
+
+def beside(rng: Random, rows: Sequence[Row], which: int, count: int) -> list[Several]:
+    """What one of several screens could be asked alone, with its place in words: it is
+    to be seen as well beside another. `count` questions at most, about one box each."""
+    made = []
+    for asked in short_questions(rows[which], rng, count, ALONE):
+        boxes = MARKED.findall(asked.prompt + asked.answer)
+        if len(boxes) != 1:
+            continue
+        box = [float(v) for v in boxes[0].split(",")]
+        question = replace(
+            asked,
+            prompt=f"On the {PLACES[which]} screen: {_on(asked.prompt, which)}",
+            answer=_on(asked.answer, which),
+        )
+        made.append(Several(list(rows), question, (which, box)))
+    return made
+
+
+def _on(text: str, image: int) -> str:
+    """Pixel markup that names its picture."""
+    return MARKED.sub(rf"<box image={image}>\1</box>", text)
 
 
 # -- a pair: the same screen before and after ------------------------------------------
