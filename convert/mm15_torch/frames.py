@@ -23,7 +23,7 @@ from mm15_mlx.convert.mm15_torch.samples import Asked
 from mm15_mlx.convert.mm15_torch.store import Screen
 
 KEPT = 0.25  # of a frame's visual tokens
-SCALE = 8.0  # of the score: frames differ little
+SCALE = 64.0  # of the score: frames differ little, and its weights grow by the rate
 
 
 def kept_tokens(image: Tensor, frames: int) -> Tensor:

@@ -98,7 +98,7 @@ def test_tokens_learn_to_score_how_late_they_are() -> None:
     """From what comes little by little, whatever else they show."""
     torch.manual_seed(0)
     aids = Aids(8)
-    opt = torch.optim.Adam(aids.late.parameters(), lr=0.02)
+    opt = torch.optim.Adam(aids.late.parameters(), lr=2e-3)
     losses = []
     for _ in range(150):
         steps = torch.randperm(4)
