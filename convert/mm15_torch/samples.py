@@ -15,6 +15,7 @@ from mm15_mlx.config import ModelConfig
 from mm15_mlx.grounding import split_regions
 from mm15_mlx.prompt import ImageSlot, PromptEncoder, Turn, turn_pieces
 from mm15_mlx.screens.questions import Box, Question
+from mm15_mlx.screens.several import MARKED
 from mm15_mlx.tiling import Tiling, cut
 from mm15_mlx.tokenizer import Tokenizer
 
@@ -23,7 +24,6 @@ Size = tuple[int, int]  # width, height
 NO_TARGET = -100
 TEXT_TASKS = ("find_text", "read")  # those that find lines, not elements
 QUOTING = ("widgets", "changed", "tapped")  # those that read in quotation marks
-BOX = re.compile(r"<box>(.*?)</box>")
 BYTE = re.compile(r"<0x..>")
 
 
@@ -216,7 +216,7 @@ class SampleEncoder:
         """`about`, `line` and `coordinate` of an `Asked`: lines of an answer end in a
         box."""
         given, answered = (
-            [[float(v) for v in box.split(",")] for box in BOX.findall(text)]
+            [[float(v) for v in box.split(",")] for box in MARKED.findall(text)]
             for text in (question.prompt, question.answer)
         )
         first = self.encoder.tokenizer.special("<loc_0>")
