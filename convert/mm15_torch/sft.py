@@ -51,6 +51,12 @@ from mm15_mlx.tiling import plan
 from mm15_mlx.tokenizer import Tokenizer
 
 
+def by_prompt(screens: list[Screen], batch: Batch) -> list[list[Screen]]:
+    """The screens of each prompt of a batch, as many to each."""
+    count = len(screens) // len(batch.asked)
+    return [screens[k : k + count] for k in range(0, len(screens), count)]
+
+
 class Trainer:
     def __init__(
         self, args: argparse.Namespace, config: ModelConfig = PRESETS["nano-ui"]
@@ -228,9 +234,8 @@ class Trainer:
         """Logits and targets of answers about several screens, and the losses of where
         they point and look, and of what the screens' tokens say of each other."""
         side = self.config.connector_config.pooled_grid
-        count = len(screens) // len(batch.asked)  # pictures of a prompt
-        starts = range(0, len(screens), count)
-        prompts = [screens[start : start + count] for start in starts]
+        prompts = by_prompt(screens, batch)
+        count = len(prompts[0])
         shown = [
             shown_together(mine, asked, places, side)
             for mine, asked, places in zip(prompts, batch.asked, there, strict=True)
@@ -275,12 +280,9 @@ class Trainer:
     ) -> dict[str, Tensor]:
         """Logits and targets of the orders of flows, and the losses of what frames say
         of when they came; of a part of the visual tokens."""
-        count = len(screens) // len(batch.asked)
-        starts = range(0, len(screens), count)
-        flows = [
-            (screens[start : start + count], asked)
-            for start, (asked,) in zip(starts, batch.asked, strict=True)
-        ]
+        prompts = by_prompt(screens, batch)
+        count = len(prompts[0])
+        flows = [(f, asked) for f, (asked,) in zip(prompts, batch.asked, strict=True)]
         whole = batch.prefix == self.image_id
         kept = kept_tokens(whole, count)
         image = whole[kept]
