@@ -27,7 +27,10 @@ FIGURES = {  # figure of a log → what the picture calls it
     "several_loss": "answers about several screens (nats)",
     "several_comparing": "where a screen looks otherwise (nats)",
     "several_alongside": "looking at the same place (nats)",
-    "several_ordering": "order of frames (nats)",
+    "frames_loss": "answers about the order of frames (nats)",
+    "frames_ordering": "how late frames are (nats)",
+    "frames_half_way": "how late frames are, half-way (nats)",
+    "frames_naming_frames": "numbers look at their frames (nats)",
 }
 
 

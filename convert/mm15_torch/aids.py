@@ -22,8 +22,10 @@ class Aids(nn.Module):
         self.query, self.key = (nn.Linear(width, 128) for _ in range(2))
         self.picture = nn.Linear(width, PICTURES)
         self.otherwise = nn.Linear(width, PICTURES)
-        self.late = nn.Linear(width, 1, bias=False)
-        nn.init.zeros_(self.late.weight)  # what a token shows says nothing of it
+        scores = [nn.Linear(width, 1, bias=False) for _ in range(2)]
+        self.late = nn.ModuleList(scores)  # of visual tokens, and of them half-way
+        for score in scores:
+            nn.init.zeros_(score.weight)  # what a token shows says nothing of it
 
     def boxes(self, kind: str, hidden: Tensor) -> Tensor:
         """hidden (N, D) → what four coordinates read (N, 4, D)."""

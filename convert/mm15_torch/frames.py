@@ -3,13 +3,16 @@
 What tells how late a frame is lies in all of it, and single tokens hardly show it; the
 decoder, which reads lines, does not sum it up. The encoder looks at whole frames. So
 every visual token is taught to score how late its frame is, above the token in the same
-place of each earlier frame; and the number that names a frame looks at any of its
-tokens. In the decoder a part of the tokens, at their places, is enough and takes a
-quarter of the time. Not published: our choice.
+place of each earlier frame, and to keep that half-way through the decoder; and the
+number that names a frame looks at any of its tokens. In the decoder a part of the
+tokens, at their places, is enough and takes a quarter of the time. Not published: our
+choice.
 
 n frames of a flow, Q visual tokens of each, m of them kept, P tokens of the prompt that
 are kept.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -23,7 +26,7 @@ from mm15_mlx.convert.mm15_torch.samples import Asked
 from mm15_mlx.convert.mm15_torch.store import Screen
 
 KEPT = 0.25  # of a frame's visual tokens
-SCALE = 64.0  # of the score: frames differ little, and its weights grow by the rate
+SCALE = 16.0  # of the score: frames differ little, and its weights grow by the rate
 
 
 def kept_tokens(image: Tensor, frames: int) -> Tensor:
@@ -56,6 +59,7 @@ def late_losses(late: Tensor, steps: Tensor) -> list[Tensor]:
 
 def frame_losses(
     aids: Aids,
+    norm: Callable[[Tensor], Tensor],
     visual: Tensor,
     states: States,
     flows: list[tuple[list[Screen], Asked]],
@@ -64,25 +68,32 @@ def frame_losses(
     config: ModelConfig,
 ) -> dict[str, Tensor]:
     """ordering: visual tokens say how late their frame is, together; each_ordering:
-    each of them. naming_frames: the number of a frame looks at it.
+    each of them; half_way: as each, those in the decoder that the numbers find.
+    naming_frames: the number of a frame looks at it.
 
-    visual (B · n, Q, D): visual tokens, normalised. flows: the frames of each and the
-    question about their order. image (P,) bool: visual tokens. numbers: the tokens that
-    name a frame, from 0.
+    norm: the decoder's last. visual (B · n, Q, D): visual tokens. flows: the frames of
+    each and the question about their order. image (P,) bool: visual tokens. numbers:
+    the tokens that name a frame, from 0.
     """
-    ordering, each, looking = [], [], []
-    late = aids.late(visual).float()[..., 0]  # (B · n, Q)
+    ordering, each, half_way, looking = [], [], [], []
+    half = len(states) // 2
+    within = states[half][0][:, image]  # (B, n · m, D)
+    first, then = (
+        score(norm(x)).float()[..., 0]
+        for score, x in zip(aids.late, (visual, within), strict=True)
+    )
     for b, (screens, asked) in enumerate(flows):
         count = len(screens)
         steps = steps_of(screens)
-        together, alone = late_losses(late[b * count :][:count], steps)
+        together, alone = late_losses(first[b * count :][:count], steps)
         ordering.append(together)
         each.append(alone)
+        half_way.append(late_losses(then[b].view(count, -1), steps)[1])
         places = image.nonzero().flatten().view(count, -1)  # (n, m)
         at = [t for t, target in enumerate(asked.target) if target in numbers]
         named = torch.tensor([numbers[asked.target[t]] for t in at])
         place = torch.tensor(at)
-        for _, _, look in states[len(states) // 2 + 1 :]:
+        for _, _, look in states[half + 1 :]:
             seen = look.weights(b, torch.zeros_like(place), place)  # (heads, N, P)
             mine = seen[halving_heads(config.text_config)]
             theirs = places[named].expand(len(mine), -1, -1)  # (2, N, m)
@@ -90,5 +101,6 @@ def frame_losses(
     return {
         "ordering": mean(ordering),
         "each_ordering": mean(each),
+        "half_way": mean(half_way),
         "naming_frames": mean(looking),
     }

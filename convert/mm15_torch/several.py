@@ -1,8 +1,8 @@
 """Screens that are shown together, with questions about all of them.
 
-Two screens of any kind, the two of a pair, the same part of each cut around what
-changed, or the four frames of a flow. As in MM1.5, three pictures or more are not
-split; nor are parts, so that a batch has several pairs of them.
+Two screens of any kind, the two of a pair or two in a row of a flow, the same part of
+each cut around what changed, or the four frames of a flow. As in MM1.5, three pictures
+or more are not split; nor are parts, so that a batch has several pairs of them.
 """
 
 import re
@@ -50,12 +50,14 @@ class SeveralScreens:
             what: [s for rows in by_folder.values() for s in series(rows, what)]
             for what in ("pair", "flow")
         }
-        self.series["part"] = self.series["pair"] + [
+        steps = [
             [before, after]
             for frames in self.series["flow"]
             for before, after in zip(frames, frames[1:], strict=False)
-            if (change_of(after) or {}).get("box")  # not where the page was scrolled
         ]
+        seen = [s for s in steps if (change_of(s[1]) or {}).get("box")]  # not scrolled
+        self.series["part"] = self.series["pair"] + seen
+        self.series["pair"] += steps
 
     def draw(self, rng: Random, count: int) -> list[Prompt]:
         """Screens, and `count` questions at most about them in this order; several

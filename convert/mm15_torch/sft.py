@@ -290,7 +290,7 @@ class Trainer:
             prefix, (visual, _) = self.embedded(screens, batch.prefix, count, rng)
             out, states = self.answers(prefix[:, kept], batch, kept)
             losses = frame_losses(
-                self.aids, self.model.decoder.norm(visual), states, flows, image,
+                self.aids, self.model.decoder.norm, visual, states, flows, image,
                 self.numbers, self.config,
             )  # fmt: skip
             which = torch.arange(count).repeat_interleave(int(image.sum()) // count)

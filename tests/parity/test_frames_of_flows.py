@@ -98,14 +98,14 @@ def test_tokens_learn_to_score_how_late_they_are() -> None:
     """From what comes little by little, whatever else they show."""
     torch.manual_seed(0)
     aids = Aids(8)
-    opt = torch.optim.Adam(aids.late.parameters(), lr=2e-3)
+    opt = torch.optim.Adam(aids.late[0].parameters(), lr=2e-3)
     losses = []
     for _ in range(150):
         steps = torch.randperm(4)
         tokens = torch.randn(4, 16, 8)
         tokens[..., 2] += 4 * steps[:, None]
         opt.zero_grad()
-        loss = late_losses(aids.late(tokens)[..., 0], steps)[1].mean()
+        loss = late_losses(aids.late[0](tokens)[..., 0], steps)[1].mean()
         loss.backward()
         opt.step()
         losses.append(loss.item())
@@ -157,10 +157,12 @@ def test_numbers_of_an_order_look_at_the_frames_they_name(
         for t, k in zip(at, turns, strict=True):
             named[t] = k
         told = frame_losses(
-            Aids(1), torch.zeros(4, 3, 1), states_of(len(named), named),
-            [(flow([2, 0, 3, 1]), asked)], image, numbers, config,
+            Aids(1), torch.nn.Identity(), torch.zeros(4, 3, 1),
+            states_of(len(named), named), [(flow([2, 0, 3, 1]), asked)], image,
+            numbers, config,
         )  # fmt: skip
-        assert told["ordering"].item() == pytest.approx(math.log(2))  # all alike
+        for name in ("ordering", "each_ordering", "half_way"):  # all alike
+            assert told[name].item() == pytest.approx(math.log(2))
         return told["naming_frames"].item()
 
     assert lost(1, 3, 0, 2) < 0.01
@@ -205,7 +207,8 @@ def test_a_batch_has_several_flows(flows: Make) -> None:
 @torch.enable_grad()
 def test_a_step_on_flows(flows: Make) -> None:
     stats = flows("--several", 1, "--whole").train_step()
-    names = ("loss", "ordering", "each_ordering", "naming_frames", "telling")
+    scores = "ordering", "each_ordering", "half_way"
+    names = ("loss", *scores, "naming_frames", "telling")
     assert all(math.isfinite(stats[f"frames_{name}"]) for name in names)
     assert stats["frames_ordering"] > 0 and stats["frames_naming_frames"] > 0
     assert not any(name.startswith("several_") for name in stats)
