@@ -23,6 +23,9 @@ def arguments(
     parser.add_argument(
         "--balance", action="store_true", help="scale visual tokens to size 1 first"
     )
+    parser.add_argument(
+        "--fit-late", action="store_true", help="fit the score of flows' frames first"
+    )
     parser.add_argument("--whole", action="store_true", help="train every part")
     parser.add_argument(
         "--aids-only", action="store_true",

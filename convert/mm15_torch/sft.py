@@ -20,15 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mm15_mlx.config import PRESETS, ModelConfig
+from mm15_mlx.config import PRESETS, ModelConfig, UserError
 from mm15_mlx.convert.mm15_torch.aids import PICTURES, Aids
 from mm15_mlx.convert.mm15_torch.augment import spoilt
 from mm15_mlx.convert.mm15_torch.boxes import States
 from mm15_mlx.convert.mm15_torch.comparing import alongside_losses, comparing_losses
 from mm15_mlx.convert.mm15_torch.draws import Draws
 from mm15_mlx.convert.mm15_torch.flags import arguments
-from mm15_mlx.convert.mm15_torch.frames import frame_losses, kept_tokens
+from mm15_mlx.convert.mm15_torch.frames import SCALE, frame_losses, kept_tokens
 from mm15_mlx.convert.mm15_torch.half import autocast
+from mm15_mlx.convert.mm15_torch.lateness import fitted, frame_means
 from mm15_mlx.convert.mm15_torch.looking import (
     LookingLoss,
     Place,
@@ -109,6 +110,8 @@ class Trainer:
         self.draws = Draws(args, self.config, samples)
         if args.balance and not self.step:
             self.balance()
+        if args.fit_late and not self.step:
+            self.fit_late()
 
     def _load(self, state: dict) -> None:
         """What a checkpoint of an earlier stage holds of this model."""
@@ -127,6 +130,22 @@ class Trainer:
         size = self.visual(screens)[0].float().square().mean().sqrt()
         last.weight /= size
         last.bias /= size
+
+    @torch.no_grad()
+    def fit_late(self) -> None:
+        """The first score of how late frames are, by the flows that there are."""
+        several = self.draws.several
+        flows = [[several.shown(r, len(f)) for r in f] for f in several.series["flow"]]
+        if not flows:
+            folders = ", ".join(map(str, self.args.screens))
+            raise UserError(
+                f"--fit-late: no flows in {folders}; make some with data screens "
+                "--flows, or leave the flag out"
+            )
+        means = frame_means(
+            lambda shown: self.visual(shown)[0], self.model.decoder.norm, flows
+        )
+        self.aids.late[0].weight.copy_(fitted(means)[None] / SCALE)
 
     def visual(
         self, screens: list[Screen], rng: Random | None = None, pictures: int = 1

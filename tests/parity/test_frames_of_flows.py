@@ -9,7 +9,7 @@ from random import Random
 import pytest
 import torch
 
-from mm15_mlx.config import PRESETS, ModelConfig
+from mm15_mlx.config import PRESETS, ModelConfig, UserError
 from mm15_mlx.convert.mm15_torch import several
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.frames import (
@@ -18,6 +18,7 @@ from mm15_mlx.convert.mm15_torch.frames import (
     kept_tokens,
     late_losses,
 )
+from mm15_mlx.convert.mm15_torch.lateness import fitted
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.packed import Look, States, packed_states
 from mm15_mlx.convert.mm15_torch.samples import SampleEncoder
@@ -112,6 +113,16 @@ def test_tokens_learn_to_score_how_late_they_are() -> None:
     assert losses[0] == pytest.approx(math.log(2)) and losses[-1] < 0.1
 
 
+def test_a_score_is_fitted_to_what_other_flows_are_ordered_by_too() -> None:
+    """One direction of many tells the time; what else frames show is noise."""
+    torch.manual_seed(0)
+    means = torch.randn(240, 4, 32)
+    means[..., 3] += 1.5 * torch.arange(4)
+    score = means[120:] @ fitted(means[:120])
+    assert (score[:, 1:] > score[:, :-1]).float().mean() > 0.8
+    assert fitted(means[:120]).abs().argmax() == 3
+
+
 def flow(steps: list[int]) -> list[Screen]:
     row = {"id": "1", "width": SIZE[0], "height": SIZE[1], "texts": [], "elements": []}
     tiling = plan(*SIZE, PRESETS["nano-ui"].tiling, 4)
@@ -202,6 +213,20 @@ def test_a_batch_has_several_flows(flows: Make) -> None:
         assert all(len(s.tiling.indices) == 1 for s in mine)  # not split
         assert torch.equal(draws.prefix(mine), batch.prefix)
     assert batch.ids.shape[:2] == (several.FLOWS, 1)
+
+
+def test_the_score_begins_fitted_to_the_flows(flows: Make) -> None:
+    trainer = flows("--several", 1, "--whole", "--fit-late")
+    (rows,) = trainer.draws.several.series["flow"]
+    shown = [trainer.draws.several.shown(row, 4) for row in rows]
+    tokens = trainer.model.decoder.norm(trainer.visual(shown)[0])
+    together, _ = late_losses(trainer.aids.late[0](tokens)[..., 0], torch.arange(4))
+    assert together.mean().item() < 0.95 * math.log(2)
+
+
+def test_a_score_needs_flows(make: Make) -> None:  # noqa: F811
+    with pytest.raises(UserError, match="--fit-late: no flows in .*screens; make some"):
+        make("--several", 1, "--whole", "--fit-late")
 
 
 @torch.enable_grad()
