@@ -25,7 +25,7 @@ from mm15_mlx.convert.mm15_torch.samples import SampleEncoder
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.screens.questions import Question
 from mm15_mlx.tiling import plan
-from tests.parity.test_recipe import Make, make, tiny  # noqa: F401
+from tests.parity.test_recipe import RECIPE, Make, make, tiny  # noqa: F401
 
 pytestmark = pytest.mark.parity
 
@@ -216,7 +216,8 @@ def test_a_batch_has_several_flows(flows: Make) -> None:
 
 
 def test_the_score_begins_fitted_to_the_flows(flows: Make) -> None:
-    trainer = flows("--several", 1, "--whole", "--fit-late")
+    trainer = flows(f"@{RECIPE / 'several-whole.args'}", "--lines", 0)
+    assert trainer.args.whole and trainer.args.fit_late
     (rows,) = trainer.draws.several.series["flow"]
     shown = [trainer.draws.several.shown(row, 4) for row in rows]
     tokens = trainer.model.decoder.norm(trainer.visual(shown)[0])
