@@ -15,6 +15,7 @@ from mm15_mlx.convert.mm15_torch.pages import KIT
 from mm15_mlx.convert.mm15_torch.samples import (
     Asked,
     Batch,
+    Row,
     SampleEncoder,
     collate,
     load_picture,
@@ -212,6 +213,16 @@ class Draws:
                     there.append([place for _, place in found])
         prefix = self.prefix(screens[: len(screens) // len(asked)])
         return screens, collate(prefix, asked), there
+
+    def flows(self, flag: str) -> list[list[Row]]:
+        """The flows that there are; UserError where a flag needs some."""
+        known = self.several.series["flow"]
+        if not known:
+            raise UserError(
+                f"{flag}: no flows in {', '.join(map(str, self.args.screens))}; make "
+                "some with data screens --flows, or leave the flag out"
+            )
+        return known
 
     def written(self, rng: Random) -> Batch:
         """Questions without a picture, as many as a batch has about pictures."""

@@ -26,6 +26,10 @@ def arguments(
     parser.add_argument(
         "--fit-late", action="store_true", help="fit the score of flows' frames first"
     )
+    parser.add_argument(
+        "--order-heads", action="store_true",
+        help="begin the heads that name frames with what orders them; once frames do",
+    )  # fmt: skip
     parser.add_argument("--whole", action="store_true", help="train every part")
     parser.add_argument(
         "--aids-only", action="store_true",

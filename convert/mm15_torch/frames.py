@@ -68,7 +68,7 @@ def frame_losses(
     config: ModelConfig,
 ) -> dict[str, Tensor]:
     """ordering: visual tokens say how late their frame is, together; each_ordering:
-    each of them; half_way: as each, those in the decoder that the numbers find.
+    each of them; half_way: together, those in the decoder that the numbers find.
     naming_frames: the number of a frame looks at it.
 
     norm: the decoder's last. visual (B · n, Q, D): visual tokens. flows: the frames of
@@ -88,7 +88,7 @@ def frame_losses(
         together, alone = late_losses(first[b * count :][:count], steps)
         ordering.append(together)
         each.append(alone)
-        half_way.append(late_losses(then[b].view(count, -1), steps)[1])
+        half_way.append(late_losses(then[b].view(count, -1), steps)[0])
         places = image.nonzero().flatten().view(count, -1)  # (n, m)
         at = [t for t, target in enumerate(asked.target) if target in numbers]
         named = torch.tensor([numbers[asked.target[t]] for t in at])

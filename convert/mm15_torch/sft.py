@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mm15_mlx.config import PRESETS, ModelConfig, UserError
+from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import PICTURES, Aids
 from mm15_mlx.convert.mm15_torch.augment import spoilt
 from mm15_mlx.convert.mm15_torch.boxes import States
@@ -41,6 +41,7 @@ from mm15_mlx.convert.mm15_torch.looking import (
 from mm15_mlx.convert.mm15_torch.losses import AnswerLoss, init_locations
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.optimizing import optimizers, schedule, update
+from mm15_mlx.convert.mm15_torch.order_heads import begin_heads
 from mm15_mlx.convert.mm15_torch.packed import packed_states
 from mm15_mlx.convert.mm15_torch.perception import Heads, normalise
 from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Batch, SampleEncoder
@@ -112,6 +113,8 @@ class Trainer:
             self.balance()
         if args.fit_late and not self.step:
             self.fit_late()
+        if args.order_heads and not self.step:
+            begin_heads(self)
 
     def _load(self, state: dict) -> None:
         """What a checkpoint of an earlier stage holds of this model."""
@@ -135,13 +138,8 @@ class Trainer:
     def fit_late(self) -> None:
         """The first score of how late frames are, by the flows that there are."""
         several = self.draws.several
-        flows = [[several.shown(r, len(f)) for r in f] for f in several.series["flow"]]
-        if not flows:
-            folders = ", ".join(map(str, self.args.screens))
-            raise UserError(
-                f"--fit-late: no flows in {folders}; make some with data screens "
-                "--flows, or leave the flag out"
-            )
+        known = self.draws.flows("--fit-late")
+        flows = [[several.shown(r, len(f)) for r in f] for f in known]
         means = frame_means(
             lambda shown: self.visual(shown)[0], self.model.decoder.norm, flows
         )

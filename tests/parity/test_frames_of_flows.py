@@ -225,9 +225,10 @@ def test_the_score_begins_fitted_to_the_flows(flows: Make) -> None:
     assert together.mean().item() < 0.95 * math.log(2)
 
 
-def test_a_score_needs_flows(make: Make) -> None:  # noqa: F811
-    with pytest.raises(UserError, match="--fit-late: no flows in .*screens; make some"):
-        make("--several", 1, "--whole", "--fit-late")
+@pytest.mark.parametrize("flag", ["--fit-late", "--order-heads"])
+def test_a_beginning_needs_flows(flag: str, make: Make) -> None:  # noqa: F811
+    with pytest.raises(UserError, match=f"{flag}: no flows in .*screens; make some"):
+        make("--several", 1, "--whole", flag)
 
 
 @torch.enable_grad()
