@@ -24,7 +24,7 @@ from mm15_mlx.screens.several import (
 )
 from mm15_mlx.tiling import cut, plan
 
-SHARES = {"any": 0.06, "pair": 0.2, "part": 0.22, "flow": 0.52}  # of what there is
+SHARES = {"any": 0.05, "pair": 0.15, "part": 0.15, "flow": 0.65}  # of what there is
 FLOWS = 8  # of a batch: of a part of their visual tokens each (frames.py)
 PARTS = 6  # of pairs, of a batch
 WIDE, TALL = (0.7, 1.0), (0.6, 1.2)  # a part: of the shorter side, of its own width

@@ -16,7 +16,7 @@ from mm15_mlx.convert.mm15_torch.order_heads import (
     query_row,
 )
 from tests.parity.test_frames_of_flows import as_flow, flows  # noqa: F401
-from tests.parity.test_recipe import Make, make, tiny  # noqa: F401
+from tests.parity.test_recipe import RECIPE, Make, make, tiny  # noqa: F401
 
 pytestmark = pytest.mark.parity
 
@@ -84,7 +84,7 @@ def test_one_dimension_of_a_head_begins_so(given: Inputs) -> None:
 
 def test_a_trainer_begins_so(flows: Make) -> None:  # noqa: F811
     plain = flows("--several", 1, "--whole").model.state_dict()
-    begun = flows("--several", 1, "--whole", "--order-heads").model.state_dict()
+    begun = flows(f"@{RECIPE / 'order.args'}", "--lines", 0).model.state_dict()
     config = tiny().text_config
     at = [h * config.head_dim + config.head_dim // 2 - 1 for h in (0, 3)]
     half = config.num_hidden_layers // 2 + 1
