@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mm15_mlx.config import TextConfig
 from mm15_mlx.convert.mm15_torch.decoder import Attention
 from mm15_mlx.convert.mm15_torch.frames import kept_tokens, steps_of
 from mm15_mlx.convert.mm15_torch.half import autocast
@@ -93,18 +94,27 @@ def query_row(asking: Tensor, others: Tensor) -> Tensor:
     return torch.linalg.solve(gram, x.T @ y)
 
 
+def row_of(config: TextConfig, head: int) -> int:
+    """Of a projection to heads: of the pair that rotary embeddings turn least."""
+    return head * config.head_dim + config.head_dim // 2 - 1
+
+
+def naming_layers(config: TextConfig) -> range:
+    """Those whose heads name frames, as looking.py has it."""
+    return range(config.num_hidden_layers // 2 + 1, config.num_hidden_layers)
+
+
 @torch.no_grad()
-def begin(attention: Attention, heads: list[int], given: Inputs) -> None:
-    """One dimension of each of these heads asks for early frames: of the pair that
-    rotary embeddings turn least."""
-    size = attention.head_dim
+def begin(attention: Attention, config: TextConfig, given: Inputs) -> None:
+    """One dimension of each head that names frames asks for early ones."""
+    size = config.head_dim
     key, query = (
         key_row(given.frames, given.tokens),
         query_row(given.asking, given.others),
     )
-    for head in heads:
+    for head in halving_heads(config):
         rows = slice(head * size, (head + 1) * size)
-        at = rows.start + size // 2 - 1
+        at = row_of(config, head)
         for proj, row, x, much in (
             (attention.k_proj, key, given.tokens, KEY),
             (attention.q_proj, query, given.asking, QUERY),
@@ -118,8 +128,7 @@ class Looker:
 
     def __init__(self, trainer: "Trainer") -> None:
         self.trainer = trainer
-        layers = trainer.model.decoder.layers
-        self.layers = range(len(layers) // 2 + 1, len(layers))
+        self.layers = naming_layers(trainer.config.text_config)
         kinds = ("frames", "tokens", "asking", "others")
         self.found: dict[int, dict[str, list[Tensor]]] = {
             layer: {kind: [] for kind in kinds} for layer in self.layers
@@ -189,5 +198,4 @@ def begin_heads(trainer: "Trainer") -> None:
             looker.other(*draws.batch(Random(k)))
     for layer in looker.layers:
         attention = trainer.model.decoder.layers[layer].self_attn
-        heads = halving_heads(trainer.config.text_config)
-        begin(attention, heads, looker.inputs(layer))
+        begin(attention, trainer.config.text_config, looker.inputs(layer))

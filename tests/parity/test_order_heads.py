@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mm15_mlx.config import PRESETS
+from mm15_mlx.convert.mm15_torch.blend import STRONGER, blend, with_order
 from mm15_mlx.convert.mm15_torch.decoder import Attention
 from mm15_mlx.convert.mm15_torch.order_heads import (
     KEY,
@@ -63,7 +64,7 @@ def test_one_dimension_of_a_head_begins_so(given: Inputs) -> None:
     )  # fmt: skip
     attention = Attention(config)
     before = {k: v.clone() for k, v in attention.state_dict().items()}
-    begin(attention, [0, 3], given)
+    begin(attention, config, given)
     changed = {0 * 8 + 3, 3 * 8 + 3}  # the pair that is turned least
     for name, x, much in (
         ("k_proj.weight", given.tokens, KEY), ("q_proj.weight", given.asking, QUERY),
@@ -94,3 +95,19 @@ def test_a_trainer_begins_so(flows: Make) -> None:  # noqa: F811
         layer = int(name.split(".")[2]) if name.startswith("decoder.layers.") else 0
         expected = at if named and layer >= half else []
         assert rows.nonzero().flatten().tolist() == expected, name
+
+
+def test_a_blend_keeps_what_orders_frames_in_one_head() -> None:
+    config = PRESETS["nano-ui"].text_config
+    names = [f"decoder.layers.{k}.self_attn.{p}_proj.weight"
+             for k in range(5) for p in "qk"]  # fmt: skip
+    before, after = (dict.fromkeys(names, torch.full((384, 2), x)) for x in (1.0, 2.0))
+    half = blend(before, after, 0.5)
+    kept = with_order(half, before, after, 3, config)
+    for name in names:
+        changed = (kept[name] != half[name]).any(1).nonzero().flatten().tolist()
+        assert changed == ([31, 3 * 64 + 31] if int(name.split(".")[2]) > 2 else [])
+        if changed:
+            much = STRONGER if "q_proj" in name else 1
+            assert kept[name][[31, 223], 0].tolist() == [1.0, 2 * much]
+    assert torch.equal(half[names[-1]], torch.full((384, 2), 1.5))  # itself untouched
