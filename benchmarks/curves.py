@@ -61,7 +61,7 @@ def main() -> None:
                 panel.plot(*zip(*points, strict=True), label=name)
         panel.set(title=path.stem, xlabel="step")
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=8)
+        panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     figure.savefig(args.out, dpi=110)
 
