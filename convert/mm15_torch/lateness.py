@@ -33,22 +33,34 @@ def frame_means(
     return torch.stack(means)
 
 
-@torch.enable_grad()
-def fitted(means: Tensor) -> Tensor:
-    """Weights (D,) of a score that is higher for later frames. means (F, n, D): frames
-    in the order in which they were seen."""
+def differences(means: Tensor) -> Tensor:
+    """(F · pairs, D): of each two frames the later less the earlier. means (F, n, D):
+    frames in the order in which they were seen."""
     later, earlier = torch.tril_indices(means.shape[1], means.shape[1], -1)
-    apart = (means[:, later] - means[:, earlier]).flatten(0, 1)
-    size = apart.square().mean().sqrt().clamp(min=1e-9)
-    weights = torch.zeros(means.shape[-1], requires_grad=True)
+    return (means[:, later] - means[:, earlier]).flatten(0, 1)
+
+
+@torch.enable_grad()
+def separating(apart: Tensor, penalty: float) -> Tensor:
+    """Weights (D,) by which differences (N, D) score above 0: a logistic regression,
+    with a penalty of the weights' squares."""
+    weights = torch.zeros(apart.shape[-1], requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=ITERATIONS)
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        wrong = F.softplus(-(apart / size) @ weights).mean()
-        total = wrong + PENALTY * weights.square().sum()
+        wrong = F.softplus(-apart @ weights).mean()
+        total = wrong + penalty * weights.square().sum()
         total.backward()
         return total
 
     optimizer.step(loss)
-    return weights.detach() / size
+    return weights.detach()
+
+
+def fitted(means: Tensor) -> Tensor:
+    """Weights (D,) of a score that is higher for later frames. means (F, n, D): frames
+    in the order in which they were seen."""
+    apart = differences(means)
+    size = apart.square().mean().sqrt().clamp(min=1e-9)
+    return separating(apart / size, PENALTY) / size

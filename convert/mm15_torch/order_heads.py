@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mm15_mlx.config import TextConfig
 from mm15_mlx.convert.mm15_torch.decoder import Attention
 from mm15_mlx.convert.mm15_torch.frames import kept_tokens, steps_of
 from mm15_mlx.convert.mm15_torch.half import autocast
-from mm15_mlx.convert.mm15_torch.lateness import ITERATIONS
+from mm15_mlx.convert.mm15_torch.lateness import differences, separating
 from mm15_mlx.convert.mm15_torch.looking import halving_heads
 from mm15_mlx.convert.mm15_torch.packed import States, packed_states
 from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Batch, collate
@@ -54,7 +53,6 @@ class Inputs:
     others: Tensor  # (M, D), other positions of answers
 
 
-@torch.enable_grad()
 def key_row(frames: Tensor, tokens: Tensor) -> Tensor:
     """Weights (D,) of a score that is higher for later frames, alike for the tokens of
     one: a logistic regression on their differences, whitened by `tokens`; root mean
@@ -62,23 +60,10 @@ def key_row(frames: Tensor, tokens: Tensor) -> Tensor:
     middle, spread = tokens.mean(0), torch.cov(tokens.T)
     spread += TINY * spread.diagonal().mean() * torch.eye(len(spread))
     lower = torch.linalg.cholesky(spread)
-    later, earlier = torch.tril_indices(frames.shape[1], frames.shape[1], -1)
-    apart = (frames[:, later] - frames[:, earlier]).flatten(0, 1)
+    apart = differences(frames)
     white = torch.linalg.solve_triangular(lower, apart.T, upper=False).T
-    weights = torch.zeros(frames.shape[-1], requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=ITERATIONS)
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        wrong = F.softplus(-white @ weights).mean()
-        total = wrong + PENALTY * weights.square().sum()
-        total.backward()
-        return total
-
-    optimizer.step(loss)
-    row = torch.linalg.solve_triangular(lower.T, weights.detach()[:, None], upper=True)[
-        :, 0
-    ]
+    weights = separating(white, PENALTY)
+    row = torch.linalg.solve_triangular(lower.T, weights[:, None], upper=True)[:, 0]
     row -= (row @ middle) / (middle @ middle) * middle  # what all have in common
     return row / (tokens @ row).square().mean().sqrt().clamp(min=1e-9)
 
@@ -108,10 +93,8 @@ def naming_layers(config: TextConfig) -> range:
 def begin(attention: Attention, config: TextConfig, given: Inputs) -> None:
     """One dimension of each head that names frames asks for early ones."""
     size = config.head_dim
-    key, query = (
-        key_row(given.frames, given.tokens),
-        query_row(given.asking, given.others),
-    )
+    key = key_row(given.frames, given.tokens)
+    query = query_row(given.asking, given.others)
     for head in halving_heads(config):
         rows = slice(head * size, (head + 1) * size)
         at = row_of(config, head)
