@@ -3,7 +3,7 @@
 Once visual tokens say how late their frame is (frames.py), the numbers of an order
 still have to look at the earliest frame that is left. Keys and queries are normalised,
 and the direction in which frames differ is a small part of them: training alone found
-nothing of it in 250 steps. So of one dimension of each such head the key becomes the
+nothing of it in 320 steps. So of one dimension of each such head the key becomes the
 direction that orders the frames of flows and differs least from token to token, and the
 query asks there for early ones where the number of a frame comes next, and for nothing
 elsewhere. What this takes from the head, training gives back. Not published: our
@@ -25,7 +25,7 @@ from mm15_mlx.convert.mm15_torch.frames import kept_tokens, steps_of
 from mm15_mlx.convert.mm15_torch.half import autocast
 from mm15_mlx.convert.mm15_torch.lateness import differences, separating
 from mm15_mlx.convert.mm15_torch.looking import halving_heads
-from mm15_mlx.convert.mm15_torch.packed import States, packed_states
+from mm15_mlx.convert.mm15_torch.packed import States
 from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Batch, collate
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.screens.several import order
@@ -131,10 +131,7 @@ class Looker:
         whole = batch.prefix == trainer.image_id
         kept = kept_tokens(whole, count)
         image = whole[kept].nonzero().flatten().view(count, -1)  # (n, m)
-        questions = trainer.model.decoder.embed_tokens(batch.ids).to(prefix.dtype)
-        states = packed_states(
-            trainer.model.decoder, prefix[:, kept], questions, places=kept
-        )
+        _, states = trainer.answers(prefix[:, kept], batch, kept)
         named = torch.isin(batch.target, torch.tensor(list(trainer.numbers)))
         self.add("asking", states, 1, named)
         self.add("others", states, 1, (batch.target != NO_TARGET) & ~named)
