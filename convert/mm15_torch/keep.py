@@ -50,8 +50,15 @@ def unpacked(stored: dict[str, mx.array], shape: list[int]) -> Tensor:
 
 
 def digest(folder: Path) -> str:
-    """Of a shipped model's weights, as its configuration has it."""
-    return str((read_config(folder).provenance or {}).get("sha256"))
+    """Of a shipped model's weights, as its configuration has it; UserError where it has
+    none: two such folders could not be told apart."""
+    found = (read_config(folder).provenance or {}).get("sha256")
+    if not isinstance(found, str):
+        raise UserError(
+            f"{folder}: its config.json names no sha256 of the weights in provenance; "
+            "give a model that export made"
+        )
+    return found
 
 
 def write(path: Path, states: dict[str, State], base: State, of: str) -> None:

@@ -12,7 +12,7 @@ from random import Random
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.convert.mm15_torch.samples import Row, load_picture, load_views
 from mm15_mlx.convert.mm15_torch.store import Screen
-from mm15_mlx.screens.crops import crop, placed
+from mm15_mlx.screens.crops import crop, part_of, placed
 from mm15_mlx.screens.several import (
     Several,
     about_pair,
@@ -24,9 +24,10 @@ from mm15_mlx.screens.several import (
 )
 from mm15_mlx.tiling import cut, plan
 
-SHARES = {"any": 0.05, "pair": 0.15, "part": 0.15, "flow": 0.65}  # of what there is
+SHARES = {"any": 0.35, "pair": 0.2, "part": 0.15, "flow": 0.3}  # of what there is
 FLOWS = 8  # of a batch: of a part of their visual tokens each (frames.py)
 PARTS = 6  # of pairs, of a batch
+CUT, LEFT = 0.6, 0.8  # of flows, and of the sides of each of their frames, at least
 WIDE, TALL = (0.7, 1.0), (0.6, 1.2)  # a part: of the shorter side, of its own width
 FEW = 8  # questions beside those of a change, of each kind
 FEWER = 3  # about each of two parts
@@ -80,7 +81,19 @@ class SeveralScreens:
                 self.part(rng, *rng.choice(self.series[kind])) for _ in range(PARTS)
             ]
         asked = [order(rng, *rng.choice(self.series[kind])) for _ in range(FLOWS)]
-        return [([self.shown(r, len(a.images)) for r in a.images], [a]) for a in asked]
+        return [(self.frames(rng, a.images), [a]) for a in asked]
+
+    def frames(self, rng: Random, rows: list[Row]) -> list[Screen]:
+        """The frames of a flow, or the same part of each: a flow is known by what its
+        frames show, not where."""
+        if rng.random() >= CUT:
+            return [self.shown(row, len(rows)) for row in rows]
+        size = rows[0]["width"], rows[0]["height"]
+        width, height = (round(n * rng.uniform(LEFT, 1)) for n in size)
+        box = part_of(size, (width, height), rng)
+        tiling = plan(width, height, self.config.tiling, len(rows))
+        cuts = [crop(row, load_picture(row), box) for row in rows]
+        return [Screen(r, tiling, cut(i, tiling, self.config.tiling)) for r, i in cuts]
 
     def part(self, rng: Random, before: Row, after: Row) -> Prompt:
         """The same part of both screens, one view of each, and what it tells."""

@@ -1,5 +1,6 @@
 """A checkpoint in 4 bits beside the weights that it began at."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def test_other_weights_are_not_added_to(base: keep.State, tmp_path: Path) -> Non
         UserError, match="sha256 x1, these have y2; give the model that"
     ):
         keep.read(path, base, "y2")
+
+
+def test_weights_without_a_digest_are_refused(tmp_path: Path) -> None:
+    config = json.loads((keep.find_model("nano-ui") / "config.json").read_text())
+    assert keep.digest(keep.find_model("nano-ui")) == config["provenance"]["sha256"]
+    del config["provenance"]["sha256"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="names no sha256 of the weights in provenance"):
+        keep.digest(tmp_path)
 
 
 def test_both_ways_from_the_command_line(

@@ -120,6 +120,25 @@ def test_frames_of_a_flow_have_parts_that_are_pairs(series: SeveralScreens) -> N
     assert asked > 5
 
 
+def test_frames_of_a_flow_are_cut_alike_or_whole(series: SeveralScreens) -> None:
+    frames = series.series["flow"][0] * 2  # four: not split
+    sizes = []
+    for seed in range(40):
+        screens = series.frames(Random(seed), frames)
+        assert [s.row["flow"] for s in screens] == [f["flow"] for f in frames]
+        assert screens[0].tiling == screens[1].tiling
+        assert [len(s.views) for s in screens] == [1] * 4
+        first, second = (s.views[0].astype(int) for s in screens[:2])
+        shown = first > 0  # what is around a picture is black
+        assert set(np.unique(first[shown])) == {TINTS[0]}
+        there = (second[shown] == 0).mean()  # the black rectangle: most of it is left
+        assert 0.02 < there < 60 * 360 / (0.64 * SIZE[0] * SIZE[1]) + 0.01
+        sizes.append(screens[0].size)
+    cut = [size for size in sizes if size != SIZE]
+    assert 15 < len(cut) < 33  # six of ten
+    assert all(w >= 0.8 * SIZE[0] - 1 and h >= 0.8 * SIZE[1] - 1 for w, h in cut)
+
+
 def test_parts_are_as_far_from_each_other_as_whole_screens(
     make: Make,  # noqa: F811
 ) -> None:
