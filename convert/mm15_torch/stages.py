@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from mm15_mlx.config import UserError
+from mm15_mlx.convert.mm15_torch.mates import PATIENCE, meet
 from mm15_mlx.convert.mm15_torch.optimizing import save
 from mm15_mlx.convert.mm15_torch.store import Screen, Screens
 from mm15_mlx.screens.layouts import HELD_OUT
@@ -40,6 +41,11 @@ class StageParser(argparse.ArgumentParser):
         self.add_argument("--save-every", type=int, default=200)
         self.add_argument("--seed", type=int, default=0)
         self.add_argument("--threads", type=int, default=2)
+        self.add_argument(
+            "--mate", type=Path,
+            help="the checkpoint of a training beside this one, with another seed: at "
+            "each --save-every the weights become the mean of both",
+        )  # fmt: skip
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
         """Any number of flags and values a line; `#` begins a comment."""
@@ -82,6 +88,8 @@ def train(stage: Stage) -> Iterator[dict[str, float]]:
     mean: dict[str, float] = {}
     started, since = time.time(), stage.step
     while stage.step < args.steps:
+        if args.mate and stage.step and stage.step % args.save_every == 0:
+            meet(stage.state(), args.mate, stage.step, PATIENCE)
         stats = stage.train_step()
         stage.step += 1
         for k, v in stats.items():
