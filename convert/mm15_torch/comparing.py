@@ -16,12 +16,14 @@ from torch.nn import functional as F
 
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
-from mm15_mlx.convert.mm15_torch.looking import lost, mean
+from mm15_mlx.convert.mm15_torch.looking import across, lost, mean
 from mm15_mlx.convert.mm15_torch.packed import Look
+from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Batch
 from mm15_mlx.convert.mm15_torch.store import Screen, stored_views
 
 CLEAR = 24  # of 255: a pixel that differs less looks the same
 SAMPLED = 256  # tokens of a picture that are taught where to look
+MOST = 8.0
 SHARE = 0.01  # of a token's pixels that differ, from which on it does
 
 
@@ -63,6 +65,19 @@ def comparing_losses(
                 alike.append(loss[~there])
                 other.append(loss[there])
     return {"comparing": (mean(alike) + mean(other)) / 2} if alike else {}
+
+
+def shares(batch: Batch) -> Tensor:
+    """(N,) weights of the answers' tokens: those about two screens at once, which are
+    few, together as much as those about one of them, or `MOST` times each."""
+    both = torch.zeros_like(batch.target, dtype=torch.bool)
+    for b, questions in enumerate(batch.asked):
+        for k, asked in enumerate(questions):
+            both[b, k] = across(asked.task)
+    both = both[batch.target != NO_TARGET]
+    few, many = int(both.sum()), int((~both).sum())
+    much = min(max(many / few, 1.0), MOST) if few else 1.0
+    return torch.where(both, much, 1.0)
 
 
 def alongside_losses(

@@ -4,7 +4,9 @@ After half of the layers a position points at the visual tokens that its box is 
 In the two layers after that its heads share the work. Two see the box, its upper and
 its lower half, or where the next piece of a line of text ends; four copy one number of
 the box each, from the tokens at its edge: in the last layer but one that of an element,
-in the last that of a line of text. The overview is left out.
+in the last that of a line of text. The overview is left out. Of two screens, what an
+answer is about has to be found before a word of it is given: where such answers open
+counts as much as all that follows.
 
 N positions, P tokens of the picture's prefix, V visual tokens of its tiles.
 """
@@ -28,6 +30,12 @@ from mm15_mlx.screens.questions import Box
 Place = tuple[int, Box]  # a screen, from 0, and a box in its pixels
 COPIED = ("elements", "texts")  # what the last two layers copy
 INSIDE = 0.4  # of what the fullest token holds of a box
+ACROSS = (
+    "which",
+    "changed",
+    "tapped",
+)  # tasks about two screens at once, by their name
+OPENING = 4  # positions of such an answer: nothing yet says where what it is about is
 
 
 def halving_heads(config: TextConfig) -> list[int]:
@@ -52,6 +60,7 @@ class Sights:
     edges: Tensor  # (N, 4, V) bool; all false but for the number that comes next
     line: Tensor  # (N,) bool, whether the box is a line's
     spelled: Tensor  # (N,) bool, whether a piece of a line's text comes next
+    opening: Tensor  # (N,) bool, whether an answer about two screens opens there
 
 
 def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
@@ -81,7 +90,21 @@ def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
     next_one = coordinate[:, None] == torch.arange(4)
     edges = torch.from_numpy(edge)[mine] & next_one[..., None]
     line = torch.tensor([asked[k].lined[t] for k, t, _ in where])
-    return Sights(question, place, share[mine], halves, edges, line, piece >= 0)
+    opening = torch.tensor([t in openings(asked[k]) for k, t, _ in where])
+    return Sights(
+        question, place, share[mine], halves, edges, line, piece >= 0, opening
+    )
+
+
+def across(task: str) -> bool:
+    """Whether a task is about two screens at once."""
+    return task.startswith(ACROSS)
+
+
+def openings(asked: Asked) -> list[int]:
+    """Where an answer about two screens opens; nowhere in others."""
+    answer = [t for t, token in enumerate(asked.target) if token != NO_TARGET]
+    return answer[: OPENING if across(asked.task) else 0]
 
 
 def pieces(
@@ -180,6 +203,7 @@ class LookingLoss:
         image = (prefix == self.image_token_id).nonzero().flatten()
         middle = len(states) // 2
         pointing, seeing, spelling, copying, nothing = [], [], [], [], []
+        finding, opening = [], []
         for b, shown in enumerate(prompts):
             tiles = [tile_tokens(image, s.screen, self.side, s.start) for s in shown]
             every = torch.cat(tiles)
@@ -192,14 +216,17 @@ class LookingLoss:
                 asking = norm(questions[b, see.question, see.place])
                 chances = aids.pointing(asking, tokens)
                 own = torch.isin(every, mine)
-                pointing.append(-(see.share * chances[:, own]).sum(1))
+                missing = -(see.share * chances[:, own]).sum(1)
+                pointing.append(missing[~see.opening])
+                finding.append(missing[see.opening])
                 for kind, (_, _, look) in zip(COPIED, states[-2:], strict=True):
                     copies = see.line if kind == "texts" else ~see.line
                     seen = look.weights(b, see.question, see.place)  # (heads, N, P)
                     first, seen = seen[..., image[0]], seen[..., mine]
                     for i, head in enumerate(self.halving):
                         loss = missed(seen[head], first[head], see.halves[:, i])
-                        seeing.append(loss[~see.spelled])
+                        seeing.append(loss[~see.spelled & ~see.opening])
+                        opening.append(loss[~see.spelled & see.opening])
                         spelling.append(loss[see.spelled])
                     for i, head in enumerate(self.copying):
                         target = see.edges[:, i] & copies[:, None]
@@ -211,6 +238,6 @@ class LookingLoss:
             zero = torch.zeros(())
             return zero, zero
         # Each counts as one: those that come most often must not drown the rest.
-        kinds = (seeing, spelling, copying, nothing)
+        kinds = (seeing, spelling, copying, nothing, opening)
         looking = sum(mean(losses) for losses in kinds)
-        return mean(pointing), looking
+        return mean(pointing) + mean(finding), looking

@@ -24,7 +24,7 @@ from mm15_mlx.screens.several import (
 )
 from mm15_mlx.tiling import cut, plan
 
-SHARES = {"any": 0.35, "pair": 0.2, "part": 0.15, "flow": 0.3}  # of what there is
+SHARES = {"any": 0.3, "pair": 0.25, "part": 0.17, "flow": 0.28}  # of what there is
 FLOWS = 8  # of a batch: of a part of their visual tokens each (frames.py)
 PARTS = 6  # of pairs, of a batch
 CUT, LEFT = 0.6, 0.8  # of flows, and of the sides of each of their frames, at least

@@ -24,7 +24,11 @@ from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import PICTURES, Aids
 from mm15_mlx.convert.mm15_torch.augment import spoilt
 from mm15_mlx.convert.mm15_torch.boxes import States
-from mm15_mlx.convert.mm15_torch.comparing import alongside_losses, comparing_losses
+from mm15_mlx.convert.mm15_torch.comparing import (
+    alongside_losses,
+    comparing_losses,
+    shares,
+)
 from mm15_mlx.convert.mm15_torch.draws import Draws
 from mm15_mlx.convert.mm15_torch.flags import arguments
 from mm15_mlx.convert.mm15_torch.frames import SCALE, frame_losses, kept_tokens
@@ -51,6 +55,8 @@ from mm15_mlx.convert.mm15_torch.telling import Seen, Telling, size_of
 from mm15_mlx.prompt import PromptEncoder
 from mm15_mlx.tiling import plan
 from mm15_mlx.tokenizer import Tokenizer
+
+ANSWERS = ("logits", "target", "weight")  # the rest of a step's tensors are losses
 
 
 def by_prompt(screens: list[Screen], batch: Batch) -> list[list[Screen]]:
@@ -279,7 +285,8 @@ class Trainer:
                 compared["alongside"] = mean(beside)
         losses = {"pointing": pointing, "looking": looking, "telling": telling,
                   **compared}  # fmt: skip
-        return {**out, **told, **{f"several_{k}": v for k, v in losses.items()}}
+        named = {f"several_{k}": v for k, v in losses.items()}
+        return {**out, "weight": shares(batch), **told, **named}
 
     def places(self, part: Screen, ids: Tensor) -> Tensor:
         """Where the tokens of a prompt are; two parts of screens are as far from each
@@ -339,11 +346,11 @@ class Trainer:
             out, name = self.run_written(self.draws.written(rng)), "written_"
         else:
             out = self.run(*self.draws.batch(rng), rng)
-        aids = {k: v for k, v in out.items() if k not in ("logits", "target")}
-        total = self.args.aid * sum(aids.values())
-        stats = {k: v.item() for k, v in aids.items()}
-        if "logits" in out:
-            loss, right = self.answered(out["logits"], out["target"])
+        answers = {k: out.pop(k) for k in ANSWERS if k in out}
+        total = self.args.aid * sum(out.values())
+        stats = {k: v.item() for k, v in out.items()}
+        if answers:
+            loss, right = self.answered(**answers)
             total = total + loss
             stats |= {name + k: v for k, v in {"loss": loss.item(), **right}.items()}
         factor = schedule(self.step, self.args.steps, self.args.warmup)
@@ -351,11 +358,12 @@ class Trainer:
         return stats
 
     def answered(
-        self, logits: Tensor, target: Tensor
+        self, logits: Tensor, target: Tensor, weight: Tensor | None = None
     ) -> tuple[Tensor, dict[str, float]]:
         """The loss of answers, and the shares of text that was right and of
         coordinates (and of y) that were near."""
-        loss = self.loss(logits, target, torch.ones(len(target)))
+        weight = torch.ones(len(target)) if weight is None else weight
+        loss = self.loss(logits, target, weight)
         guess = logits.argmax(-1)
         located = (target >= self.first) & (target < self.first + self.count)
         near = ((guess[located] - target[located]).abs() <= 8).float()
