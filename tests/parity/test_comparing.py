@@ -15,11 +15,9 @@ from mm15_mlx.convert.mm15_torch.comparing import (
     alongside_losses,
     comparing_losses,
     otherwise,
-    shares,
 )
 from mm15_mlx.convert.mm15_torch.optimizing import Muon
 from mm15_mlx.convert.mm15_torch.packed import Look
-from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Asked, collate
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.tiling import plan
 from tests.parity.test_recipe import Make, make, tiny  # noqa: F401
@@ -49,22 +47,6 @@ def screens(*pictures: np.ndarray, size: tuple[int, int] = (48, 96)) -> list[Scr
         Screen({"width": size[0], "height": size[1]}, tiling, picture)
         for picture in pictures
     ]
-
-
-def test_answers_about_both_screens_weigh_as_much_as_all_others() -> None:
-    def asked(task: str, answered: int) -> Asked:
-        target = [NO_TARGET] * 2 + [5] * answered
-        none = [None] * len(target)
-        return Asked(task, [4] * len(target), target, none, none, [], [], [])
-
-    def weights(*asks: Asked) -> list[float]:
-        return shares(collate(torch.tensor([1]), [list(asks)])).tolist()
-
-    few, many = asked("changed", 2), asked("ocr", 8)
-    assert weights(few, many) == [4] * 2 + [1] * 8
-    assert weights(asked("which_text", 1), many, many) == [8] + [1] * 16  # no more
-    assert weights(many, few, few, few, few, few) == [1] * 18
-    assert weights(few) == [1] * 2 and weights(many) == [1] * 8
 
 
 @torch.enable_grad()

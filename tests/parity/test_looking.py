@@ -12,13 +12,11 @@ from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, marked
 from mm15_mlx.convert.mm15_torch.copying import Fitted, reduced
 from mm15_mlx.convert.mm15_torch.looking import (
-    OPENING,
     LookingLoss,
     Shown,
     copying_heads,
     halving_heads,
     missed,
-    openings,
     shown_together,
     sights,
     tile_tokens,
@@ -284,21 +282,6 @@ def test_of_two_screens_the_one_that_has_it_is_found(
     second = torch.stack([w[halving_heads(config.text_config)] for w in looks])
     assert losses[-1] < losses[0] - 1
     assert second[..., tiles].sum(-1).mean() > 0.4
-
-
-def test_answers_about_two_screens_open_before_a_word_is_given(
-    samples: SampleEncoder, screen: Screen
-) -> None:
-    answer = 'the item "Save" was added'
-    for task, count in (("changed", OPENING), ("which_icon", 2), ("ocr", 0)):
-        given = "first" if task.startswith("which") else answer
-        asked = samples.ask(Question(task, "?", given), [SIZE], [screen.tiling], 100)
-        about = [None if t == NO_TARGET else SAVE["box"] for t in asked.target]
-        asked = replace(asked, about=about)
-        answered = [k for k, t in enumerate(asked.target) if t != NO_TARGET]
-        assert openings(asked) == answered[:count] and len(answered) > 1
-        see = sights(screen, [asked], 20)
-        assert see.opening.tolist() == [k < count for k in range(len(answered))]
 
 
 def test_heads_share_the_work(config: ModelConfig) -> None:

@@ -1,0 +1,63 @@
+"""Answers about two screens at once: where they open, and how much they weigh."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mm15_mlx.config import PRESETS, ModelConfig
+from mm15_mlx.convert.mm15_torch.comparing import shares
+from mm15_mlx.convert.mm15_torch.looking import OPENING, openings, sights
+from mm15_mlx.convert.mm15_torch.samples import (
+    NO_TARGET,
+    Asked,
+    SampleEncoder,
+    collate,
+)
+from mm15_mlx.convert.mm15_torch.store import Screen
+from mm15_mlx.screens.questions import Question
+from mm15_mlx.tiling import plan
+from tests.parity.test_looking import ROW, SAVE, SIZE
+
+pytestmark = pytest.mark.parity
+
+
+@pytest.fixture(scope="module")
+def config() -> ModelConfig:
+    return PRESETS["nano-ui"]
+
+
+@pytest.fixture(scope="module")
+def screen(config: ModelConfig) -> Screen:
+    return Screen(ROW, plan(*SIZE, config.tiling))
+
+
+def test_answers_about_two_screens_open_before_a_word_is_given(
+    samples: SampleEncoder, screen: Screen
+) -> None:
+    answer = 'the item "Save" was added'
+    for task, count in (("changed", OPENING), ("which_icon", 2), ("ocr", 0)):
+        given = "first" if task.startswith("which") else answer
+        asked = samples.ask(Question(task, "?", given), [SIZE], [screen.tiling], 100)
+        about = [None if t == NO_TARGET else SAVE["box"] for t in asked.target]
+        asked = replace(asked, about=about)
+        answered = [k for k, t in enumerate(asked.target) if t != NO_TARGET]
+        assert openings(asked) == answered[:count] and len(answered) > 1
+        see = sights(screen, [asked], 20)
+        assert see.opening.tolist() == [k < count for k in range(len(answered))]
+
+
+def test_answers_about_both_screens_weigh_as_much_as_all_others() -> None:
+    def asked(task: str, answered: int) -> Asked:
+        target = [NO_TARGET] * 2 + [5] * answered
+        none = [None] * len(target)
+        return Asked(task, [4] * len(target), target, none, none, [], [], [])
+
+    def weights(*asks: Asked) -> list[float]:
+        return shares(collate(torch.tensor([1]), [list(asks)])).tolist()
+
+    few, many = asked("changed", 2), asked("ocr", 8)
+    assert weights(few, many) == [4] * 2 + [1] * 8
+    assert weights(asked("which_text", 1), many, many) == [8] + [1] * 16  # no more
+    assert weights(many, few, few, few, few, few) == [1] * 18
+    assert weights(few) == [1] * 2 and weights(many) == [1] * 8
