@@ -24,7 +24,7 @@ from mm15_mlx.screens.several import (
 )
 from mm15_mlx.tiling import cut, plan
 
-SHARES = {"any": 0.3, "pair": 0.25, "part": 0.17, "flow": 0.28}  # of what there is
+SHARES = {"any": 0.3, "pair": 0.28, "part": 0.2, "flow": 0.22}  # of what there is
 FLOWS = 8  # of a batch: of a part of their visual tokens each (frames.py)
 PARTS = 6  # of pairs, of a batch
 CUT, LEFT = 0.6, 0.8  # of flows, and of the sides of each of their frames, at least
@@ -59,6 +59,7 @@ class SeveralScreens:
         seen = [s for s in steps if (change_of(s[1]) or {}).get("box")]  # not scrolled
         self.series["part"] = self.series["pair"] + seen
         self.series["pair"] += steps
+        self.kinds = {what: by_kind(self.series[what]) for what in ("pair", "part")}
 
     def draw(self, rng: Random, count: int) -> list[Prompt]:
         """Screens, and `count` questions at most about them in this order; several
@@ -71,17 +72,20 @@ class SeveralScreens:
             made = self.which(rng, rows, count // 2)
             return [(screens, made + self.beside(rng, rows, count // 4))]
         if kind == "pair":
-            rows = rng.choice(self.series[kind])
+            rows = self.two(rng, kind)
             made = [m for m in about_pair(rng, *rows) if m.images == rows]
             made += self.which(rng, rows, min(count, FEW))
             made += self.beside(rng, rows, min(count, FEW))
             return [([self.shown(r, 2) for r in rows], made)]
         if kind == "part":
-            return [
-                self.part(rng, *rng.choice(self.series[kind])) for _ in range(PARTS)
-            ]
+            return [self.part(rng, *self.two(rng, kind)) for _ in range(PARTS)]
         asked = [order(rng, *rng.choice(self.series[kind])) for _ in range(FLOWS)]
         return [(self.frames(rng, a.images), [a]) for a in asked]
+
+    def two(self, rng: Random, what: str) -> list[Row]:
+        """Two screens in a row, of each kind of change as often: flows scroll nearly
+        half of the time, and who has seen that says so wherever it is in doubt."""
+        return rng.choice(rng.choice(list(self.kinds[what].values())))
 
     def frames(self, rng: Random, rows: list[Row]) -> list[Screen]:
         """The frames of a flow, or the same part of each: a flow is known by what its
@@ -131,6 +135,16 @@ class SeveralScreens:
         if count <= self.config.tiling.max_split_images:  # as if alone: views are kept
             return Screen(row, tiling)
         return Screen(row, tiling, load_views(row, tiling, self.config))
+
+
+def by_kind(series: list[list[Row]]) -> dict[str, list[list[Row]]]:
+    """Screens in a row by what happened before the last of them."""
+    found: dict[str, list[list[Row]]] = {}
+    for screens in series:
+        found.setdefault((change_of(screens[-1]) or {}).get("kind", ""), []).append(
+            screens
+        )
+    return found
 
 
 def around(rng: Random, row: Row, change: Row) -> tuple[int, int, int, int]:

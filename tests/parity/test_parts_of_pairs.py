@@ -12,7 +12,12 @@ from PIL import Image
 
 from mm15_mlx.config import PRESETS
 from mm15_mlx.convert.mm15_torch.samples import Row
-from mm15_mlx.convert.mm15_torch.several import SeveralScreens, around, change_in
+from mm15_mlx.convert.mm15_torch.several import (
+    SeveralScreens,
+    around,
+    by_kind,
+    change_in,
+)
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.tiling import plan
 from tests.parity.test_recipe import Make, make, tiny  # noqa: F401
@@ -118,6 +123,17 @@ def test_frames_of_a_flow_have_parts_that_are_pairs(series: SeveralScreens) -> N
             first = several.question.answer.split("<box")[0]
             assert first == 'the item "Bread" was added '
     assert asked > 5
+
+
+def test_each_kind_of_change_comes_as_often(series: SeveralScreens) -> None:
+    scrolled = {**CHANGE, "kind": "scrolled"}
+    after = {**series.series["part"][0][1], "flow": {"change": scrolled}}
+    before, added = series.series["part"][0]
+    made = by_kind([[before, added], *[[before, after]] * 9, [before, {}]])
+    assert {k: len(v) for k, v in made.items()} == {"added": 1, "scrolled": 9, "": 1}
+    series.kinds["pair"] = made
+    drawn = [series.two(Random(seed), "pair")[1] == added for seed in range(300)]
+    assert 70 < sum(drawn) < 130  # a third
 
 
 def test_frames_of_a_flow_are_cut_alike_or_whole(series: SeveralScreens) -> None:
