@@ -134,6 +134,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         ("sft", True),
         ("sft-paper", True),
         ("several", False),
+        ("several-again", True),
     ],
 )
 def test_a_stage_is_one_file(name: str, whole: bool, make: Make) -> None:
