@@ -7,6 +7,7 @@ Not published: our choice.
 n pictures of a prompt, V views each, Q visual tokens of a view, D width.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +46,14 @@ def comparing_losses(
     config: ModelConfig,
 ) -> dict[str, Tensor]:
     """comparing: tokens name the pictures before theirs that are otherwise in the same
-    place; alike and otherwise count half each. Nothing of pictures of different sizes.
+    place; alike and otherwise count half each. standing_out: of all tokens those do
+    most that are otherwise, or a switch would drown in what is nearly so. Nothing of
+    pictures of different sizes.
 
     hidden (B, n · V · Q, D): states of the visual tokens of each prompt.
     """
     side = config.connector_config.pooled_grid
-    alike, other = [], []
+    alike, other, most = [], [], []
     for states, screens in zip(hidden, prompts, strict=True):
         if len({s.size for s in screens}) > 1:
             continue
@@ -64,7 +67,13 @@ def comparing_losses(
                 )
                 alike.append(loss[~there])
                 other.append(loss[there])
-    return {"comparing": (mean(alike) + mean(other)) / 2} if alike else {}
+                if there.any():
+                    chances = differs[k, :, j].log_softmax(0)[there]
+                    most.append(-chances.mean()[None] - math.log(len(chances)))
+    if not alike:
+        return {}
+    both = {"comparing": (mean(alike) + mean(other)) / 2}
+    return {**both, "standing_out": mean(most)} if most else both
 
 
 def shares(batch: Batch) -> Tensor:

@@ -68,6 +68,26 @@ def test_tokens_learn_to_name_the_pictures_that_look_otherwise() -> None:
     assert named.tolist() == otherwise(pair[0].views, pair[1].views, 2).tolist()
 
 
+@torch.no_grad()
+def test_what_differs_stands_out_of_all_tokens() -> None:
+    aids, pair = Aids(8), screens(views((0, 2, 30)), views((1, 40, 4)))
+    there = torch.from_numpy(otherwise(pair[0].views, pair[1].views, 2))
+
+    def lost(states: torch.Tensor, shown: list[Screen] = pair) -> torch.Tensor | None:
+        both = torch.cat([torch.zeros(8, 8), states])[None]
+        found = comparing_losses(aids, both, [shown], Path(), tiny())
+        return found.get("standing_out")
+
+    flat = lost(torch.zeros(8, 8))
+    assert flat is not None
+    assert flat.item() == pytest.approx(math.log(8 / int(there.sum())), abs=1e-5)
+    along = torch.zeros(8, 8)
+    along[there] = 1000 * aids.otherwise.weight[0]
+    right = lost(along)
+    assert right is not None and right.item() == pytest.approx(0, abs=1e-4)
+    assert lost(torch.zeros(8, 8), screens(views(), views())) is None  # all the same
+
+
 def test_pictures_of_different_sizes_are_not_compared() -> None:
     first, second = screens(views())[0], screens(views(), size=(48, 90))[0]
     pair, states = [[first, second]], torch.randn(1, 16, 8)
