@@ -42,3 +42,22 @@ def test_answers_can_be_scored_and_not_be_guessed(made: list[dict]) -> None:
     for row in order:
         assert re.fullmatch(r"[1-4](, [1-4]){3}", row["answers"][0])
         assert row["answers"] != ["1, 2, 3, 4"]
+
+
+def test_what_happened_is_asked_again_without_the_names(made: list[dict]) -> None:
+    changed = [r for r in made if r["asks"] == "changed"]
+    how = [r for r in made if r["asks"] == "changed_how"]
+    assert [r["images"] for r in how] == [r["images"] for r in changed]
+    for asked, whole in zip(how, changed, strict=True):
+        (said,) = asked["answers"]
+        assert asked["metric"] == "contains" and said in whole["answers"][0]
+        assert re.fullmatch(r"was (turned )?[a-z]+|changed", said)
+    assert len({r["answers"][0] for r in how}) > 6
+    said = Counter(r["answers"][0] for r in how)
+    assert max(said.values()) < 0.4 * len(how)  # nothing to be guessed
+    row = {
+        "id": "1",
+        "asks": "changed",
+        "answers": ['"was cut" changed from "a" to "b"'],
+    }
+    assert [r["answers"] for r in several_tasks.hows([row])] == [["changed"]]

@@ -8,7 +8,8 @@ Run: python -m mm15_mlx.screens.several_tasks --screens DIR … --out several.js
 import argparse
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,6 +26,8 @@ from mm15_mlx.screens.sheet import read_rows
 Row = dict[str, Any]
 # What was tapped and what changed end in a box, which the metric leaves aside.
 METRIC = {"changed": "contains", "tapped": "contains"}
+HOW = re.compile(r"was (?:turned )?\w+|changed")  # outside of the names in quotes
+QUOTED = re.compile(r'".*?"')
 TRIES = 50  # for one question about two screens: most pairs of screens allow one
 
 
@@ -68,6 +71,17 @@ def task(number: int, several: Several, out: Path) -> Row:
     }
 
 
+def hows(rows: Iterable[Row]) -> Iterator[Row]:
+    """The questions about changes again, scored by what happened alone (`was opened`),
+    whatever it happened to: names are a question of reading."""
+    for row in rows:
+        if row["asks"] == "changed":
+            found = HOW.search(QUOTED.sub("", row["answers"][0]))
+            answers = [found.group()] if found else row["answers"]
+            more = {"id": f"{row['id']}-how", "asks": "changed_how"}
+            yield {**row, **more, "answers": answers}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--screens", type=Path, nargs="+", required=True)
@@ -81,7 +95,8 @@ def main() -> None:
         for row in read_rows(folder)
     ]
     made = questions(rows, args.which, Random(args.seed))
-    lines = [json.dumps(task(n, q, args.out)) for n, q in enumerate(made)]
+    tasks = [task(n, q, args.out) for n, q in enumerate(made)]
+    lines = [json.dumps(row) for row in (*tasks, *hows(tasks))]
     args.out.write_text("\n".join(lines) + "\n")
 
 
