@@ -8,7 +8,7 @@ from mm15_mlx.apps.correcting import places
 from mm15_mlx.apps.state import Conversation, with_region
 from mm15_mlx.config import UserError
 
-COMPARE_PROMPT = "What differs between these screens?"  # our choice
+COMPARE_PROMPT = "What changed from the first screen to the second?"  # nano-ui knows it
 
 
 @dataclass(frozen=True)
