@@ -90,7 +90,8 @@ def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
     next_one = coordinate[:, None] == torch.arange(4)
     edges = torch.from_numpy(edge)[mine] & next_one[..., None]
     line = torch.tensor([asked[k].lined[t] for k, t, _ in where])
-    opening = torch.tensor([t in openings(asked[k]) for k, t, _ in where])
+    opened = [openings(a) for a in asked]
+    opening = torch.tensor([t in opened[k] for k, t, _ in where])
     return Sights(
         question, place, share[mine], halves, edges, line, piece >= 0, opening
     )

@@ -27,7 +27,7 @@ from mm15_mlx.tiling import cut, plan
 SHARES = {"any": 0.3, "pair": 0.28, "part": 0.2, "flow": 0.22}  # of what there is
 FLOWS = 8  # of a batch: of a part of their visual tokens each (frames.py)
 PARTS = 6  # of pairs, of a batch
-CUT, LEFT = 0.6, 0.8  # of flows, and of the sides of each of their frames, at least
+CUT, LEFT = 0.6, 0.8  # of flows, and what is left of their frames' sides, at least
 WIDE, TALL = (0.7, 1.0), (0.6, 1.2)  # a part: of the shorter side, of its own width
 FEW = 8  # questions beside those of a change, of each kind
 FEWER = 3  # about each of two parts
@@ -141,9 +141,8 @@ def by_kind(series: list[list[Row]]) -> dict[str, list[list[Row]]]:
     """Screens in a row by what happened before the last of them."""
     found: dict[str, list[list[Row]]] = {}
     for screens in series:
-        found.setdefault((change_of(screens[-1]) or {}).get("kind", ""), []).append(
-            screens
-        )
+        kind = (change_of(screens[-1]) or {}).get("kind", "")
+        found.setdefault(kind, []).append(screens)
     return found
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.comparing import shares
 from mm15_mlx.convert.mm15_torch.looking import OPENING, openings, sights
 from mm15_mlx.convert.mm15_torch.samples import (
@@ -16,24 +15,19 @@ from mm15_mlx.convert.mm15_torch.samples import (
 )
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.screens.questions import Question
-from mm15_mlx.tiling import plan
-from tests.parity.test_looking import ROW, SAVE, SIZE
+from tests.parity.test_looking import (  # noqa: F401
+    SAVE,
+    SIZE,
+    config,
+    screen,
+)
 
 pytestmark = pytest.mark.parity
 
 
-@pytest.fixture(scope="module")
-def config() -> ModelConfig:
-    return PRESETS["nano-ui"]
-
-
-@pytest.fixture(scope="module")
-def screen(config: ModelConfig) -> Screen:
-    return Screen(ROW, plan(*SIZE, config.tiling))
-
-
 def test_answers_about_two_screens_open_before_a_word_is_given(
-    samples: SampleEncoder, screen: Screen
+    samples: SampleEncoder,
+    screen: Screen,  # noqa: F811
 ) -> None:
     answer = 'the item "Save" was added'
     for task, count in (("changed", OPENING), ("which_icon", 2), ("ocr", 0)):
