@@ -24,8 +24,8 @@ from mm15_mlx.convert.mm15_torch.store import Screen, stored_views
 
 CLEAR = 24  # of 255: a pixel that differs less looks the same
 SAMPLED = 256  # tokens of a picture that are taught where to look
-MOST = 8.0
 SHARE = 0.01  # of a token's pixels that differ, from which on it does
+MOST = 8.0  # what a token of an answer about both screens weighs
 
 
 def otherwise(first: np.ndarray, second: np.ndarray, side: int) -> np.ndarray:
