@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mm15_mlx.convert.mm15_torch.glyphs import Words, colours, find_fonts
+from mm15_mlx.convert.mm15_torch.glyphs import LAST, Words, colours, find_fonts
 from mm15_mlx.convert.mm15_torch.samples import Row
 from mm15_mlx.screens.build import written
 
@@ -67,14 +67,17 @@ class MixedWords(Words):
             rng.choice("$€£") + f"{amount}.{rng.randint(0, 99):02}",
             f"{rng.choice('+-')}{rng.randint(0, 99)}.{rng.randint(0, 99)}%",
             fake.numerify("(%##) %##-####"), fake.numerify("+%# ### #######"),
-            fake.numerify("%#:##"), f"{fake.time('%H:%M')} - {fake.time('%H:%M')}",
-            fake.date("%Y-%m-%d"), fake.date("%d.%m.%Y"), fake.date("%B %d"),
+            fake.numerify("%#:##"), self.hour() + " - " + self.hour(),
+            *(fake.date(p, LAST) for p in ("%Y-%m-%d", "%d.%m.%Y", "%B %d")),
             fake.bothify("??-####").upper(), fake.bothify("#??##??").upper(),
             fake.numerify("v%.##.#"), fake.numerify("#### #### #### ####"),
             rng.choice(("XS", "S", "M", "L", "XL", "XXL")) + f" / {rng.randint(4, 52)}",
             f"{rng.randint(1, 999)} {rng.choice(('GB', 'km', 'kg', 'min', 'mm', 'h'))}",
             f"#{rng.randint(1, 99999)}", fake.ipv4(), fake.hex_color(),
         ])  # fmt: skip
+
+    def hour(self) -> str:
+        return self.fake.time("%H:%M", LAST)
 
     def joined(self) -> str:
         """The first half of one word and the last of another."""

@@ -1,6 +1,7 @@
 """Drawn pages of text: rows as `data screens` writes them, and words never read."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,21 @@ def test_a_page_says_where_each_character_is(fonts: pages.Fonts) -> None:
         assert abs(edges[0] - x1) < 12 and abs(edges[-1] - x2) < 12
         inside = pixels[int(y1) : int(y2) + 1, int(x1) : int(x2) + 1]
         assert np.ptp(inside) > 50  # there is something to read
+
+
+def test_a_seed_says_the_same_next_year(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:
+            return datetime(2031, 5, 17, 9, 30)
+
+    def said() -> list[str]:
+        words = pages.MixedWords(5)
+        return [words.phrase() for _ in range(400)]
+
+    today = said()
+    monkeypatch.setattr("faker.providers.date_time.datetime", Later)
+    assert said() == today
 
 
 def test_half_of_the_words_are_nobodys() -> None:
