@@ -12,7 +12,7 @@ class Aids(nn.Module):
     Boxes: from a visual token, those of its line and of its element. The coordinates
     are read by the decoder's own location embeddings, so that an answer can take them
     over as they are. Pointing: a product of queries and keys. Pictures: which of the
-    prompt's a visual token belongs to, which of those before are otherwise there, and
+    prompt's a visual token belongs to, whether the one before is otherwise there, and
     how late in a flow its picture is.
     """
 
@@ -21,7 +21,7 @@ class Aids(nn.Module):
         self.maps = nn.ModuleDict({k: nn.Linear(width, 4 * width) for k in BOXES})
         self.query, self.key = (nn.Linear(width, 128) for _ in range(2))
         self.picture = nn.Linear(width, PICTURES)
-        self.otherwise = nn.Linear(width, PICTURES)
+        self.otherwise = nn.Linear(width, 1)
         scores = [nn.Linear(width, 1, bias=False) for _ in range(2)]
         self.late = nn.ModuleList(scores)  # of visual tokens, and of them half-way
         for score in scores:

@@ -1,10 +1,11 @@
-"""What visual tokens say of the pictures before theirs: where these look otherwise.
+"""What visual tokens of a second screen say of the first: where it looks otherwise.
 
 What changed between two screens is told by the tokens of the second, which alone can
-look at both: a head for each picture before theirs looks at the same place there.
-Not published: our choice.
+look at both. A head of the first layer looks at the same place of the first screen:
+deeper in, tokens say what they are about rather than what is drawn there, and their
+difference tells less. Not published: our choice.
 
-n pictures of a prompt, V views each, Q visual tokens of a view, D width.
+V views of a picture, Q visual tokens of a view, D width.
 """
 
 import math
@@ -17,11 +18,12 @@ from torch.nn import functional as F
 
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
-from mm15_mlx.convert.mm15_torch.looking import across, lost, mean
+from mm15_mlx.convert.mm15_torch.looking import across, lost
 from mm15_mlx.convert.mm15_torch.packed import Look
 from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Batch
 from mm15_mlx.convert.mm15_torch.store import Screen, stored_views
 
+HEAD = 2  # of the first layer, that looks there: nano-ui misses it least
 CLEAR = 24  # of 255: a pixel that differs less looks the same
 SAMPLED = 256  # tokens of a picture that are taught where to look
 SHARE = 0.01  # of a token's pixels that differ, from which on it does
@@ -38,6 +40,20 @@ def otherwise(first: np.ndarray, second: np.ndarray, side: int) -> np.ndarray:
     return (share > SHARE).reshape(-1)
 
 
+def told_apart(differs: Tensor, there: Tensor) -> dict[str, Tensor]:
+    """Losses of what the tokens of a second screen say, `differs` (N,), where it is
+    otherwise, `there` (N,) bool. comparing: alike and otherwise count half each.
+    standing_out: of all tokens those do most that are otherwise, or a switch would
+    drown in what is nearly so."""
+    each = F.binary_cross_entropy_with_logits(differs, there.float(), reduction="none")
+    sides = [each[w].mean() for w in (there, ~there) if w.any()]
+    losses = {"comparing": torch.stack(sides).mean()}
+    if there.any():
+        chances = differs.log_softmax(0)[there]
+        losses["standing_out"] = -chances.mean() - math.log(len(chances))
+    return losses
+
+
 def comparing_losses(
     aids: Aids,
     hidden: Tensor,
@@ -45,35 +61,19 @@ def comparing_losses(
     kept: Path,
     config: ModelConfig,
 ) -> dict[str, Tensor]:
-    """comparing: tokens name the pictures before theirs that are otherwise in the same
-    place; alike and otherwise count half each. standing_out: of all tokens those do
-    most that are otherwise, or a switch would drown in what is nearly so. Nothing of
-    pictures of different sizes.
-
-    hidden (B, n · V · Q, D): states of the visual tokens of each prompt.
-    """
+    """Those of `told_apart`, means over prompts of two screens; nothing of screens of
+    different sizes. hidden (B, 2 · V · Q, D): states of their visual tokens."""
     side = config.connector_config.pooled_grid
-    alike, other, most = [], [], []
+    losses: dict[str, list[Tensor]] = {}
     for states, screens in zip(hidden, prompts, strict=True):
         if len({s.size for s in screens}) > 1:
             continue
-        views = [np.asarray(stored_views(s, kept, config)) for s in screens]
-        differs = aids.otherwise(states).float().unflatten(0, (len(screens), -1))
-        for k in range(1, len(screens)):
-            for j in range(k):
-                there = torch.from_numpy(otherwise(views[j], views[k], side))
-                loss = F.binary_cross_entropy_with_logits(
-                    differs[k, :, j], there.float(), reduction="none"
-                )
-                alike.append(loss[~there])
-                other.append(loss[there])
-                if there.any():
-                    chances = differs[k, :, j].log_softmax(0)[there]
-                    most.append(-chances.mean()[None] - math.log(len(chances)))
-    if not alike:
-        return {}
-    both = {"comparing": (mean(alike) + mean(other)) / 2}
-    return {**both, "standing_out": mean(most)} if most else both
+        before, after = (np.asarray(stored_views(s, kept, config)) for s in screens)
+        there = torch.from_numpy(otherwise(before, after, side))
+        differs = aids.otherwise(states[len(there) :]).float()[:, 0]
+        for name, loss in told_apart(differs, there).items():
+            losses.setdefault(name, []).append(loss)
+    return {name: torch.stack(found).mean() for name, found in losses.items()}
 
 
 def shares(batch: Batch) -> Tensor:
@@ -92,19 +92,16 @@ def shares(batch: Batch) -> Tensor:
 def alongside_losses(
     look: Look, prompts: list[list[Screen]], image: Tensor
 ) -> list[Tensor]:
-    """-log of the attention of some tokens on the same place of each picture before
-    theirs, of its own head each; nothing of pictures of different sizes.
+    """-log of the attention of some tokens of the second picture of two on the same
+    place of the first, of head `HEAD`; nothing of pictures of different sizes.
 
-    image (n · V · Q,): where visual tokens are in the prompts.
+    image (2 · V · Q,): where visual tokens are in the prompts.
     """
     losses = []
     for b, screens in enumerate(prompts):
         if len({s.size for s in screens}) > 1:
             continue
-        places = image.view(len(screens), -1)
-        for k in range(1, len(screens)):
-            some = torch.randperm(places.shape[1])[:SAMPLED]
-            for j in range(k):
-                mass = look.own_weights(b, j, places[k, some], places[j, some])
-                losses.append(lost(mass))
+        there, here = image.view(2, -1)
+        some = torch.randperm(len(here))[:SAMPLED]
+        losses.append(lost(look.own_weights(b, HEAD, here[some], there[some])))
     return losses

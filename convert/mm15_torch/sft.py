@@ -263,7 +263,7 @@ class Trainer:
             shown_together(mine, asked, places, side)
             for mine, asked, places in zip(prompts, batch.asked, there, strict=True)
         ]
-        norm, half = self.model.decoder.norm, len(self.model.decoder.layers) // 2
+        norm = self.model.decoder.norm
         with autocast():
             prefix, seen = self.embedded(screens, batch.prefix, count, rng)
             places = self.places(screens[0], batch.prefix)
@@ -277,11 +277,11 @@ class Trainer:
             which = torch.arange(count).repeat_interleave(views * side**2)
             telling = self.pictures_named(states, image, which)
             compared = comparing_losses(
-                self.aids, norm(states[half][0][:, image]), prompts,
+                self.aids, norm(states[0][0][:, image]), prompts,
                 self.args.views, self.config,
             )  # fmt: skip
             at = image.nonzero().flatten()
-            if beside := alongside_losses(states[half][2], prompts, at):
+            if beside := alongside_losses(states[0][2], prompts, at):
                 compared["alongside"] = mean(beside)
         losses = {"pointing": pointing, "looking": looking, "telling": telling,
                   **compared}  # fmt: skip

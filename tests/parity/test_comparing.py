@@ -12,6 +12,7 @@ import torch
 from mm15_mlx.convert.mm15_torch import half, optimizing
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.comparing import (
+    HEAD,
     alongside_losses,
     comparing_losses,
     otherwise,
@@ -50,7 +51,7 @@ def screens(*pictures: np.ndarray, size: tuple[int, int] = (48, 96)) -> list[Scr
 
 
 @torch.enable_grad()
-def test_tokens_learn_to_name_the_pictures_that_look_otherwise() -> None:
+def test_tokens_learn_to_say_where_the_second_screen_is_otherwise() -> None:
     torch.manual_seed(0)
     config, aids = tiny(), Aids(8)
     pair = screens(views((0, 2, 30)), views((1, 40, 4)))
@@ -97,9 +98,9 @@ def test_pictures_of_different_sizes_are_not_compared() -> None:
 def look_at(order: list[int], scale: float = 20.0) -> Look:
     """Two pictures of 16 tokens: tokens of the second look at those of the first in
     that order, after one token of text."""
-    keys, queries = torch.zeros(1, 1, 33, 16), torch.zeros(1, 1, 33, 16)
-    keys[0, 0, 1:17] = torch.eye(16)
-    queries[0, 0, 17:] = scale * torch.eye(16)[order]
+    keys, queries = torch.zeros(1, 3, 33, 16), torch.zeros(1, 3, 33, 16)
+    keys[0, HEAD, 1:17] = torch.eye(16)
+    queries[0, HEAD, 17:] = scale * torch.eye(16)[order]
     total = (queries @ keys.transpose(2, 3)).logsumexp(-1)
     nothing = torch.zeros(0)
     return Look(nothing, keys, nothing, queries, total)

@@ -1,0 +1,109 @@
+"""What the first layer of a decoder is given of pairs of screens, and what it makes of
+it: embeddings are made once, where only that layer is to learn (comparing_head.py).
+
+B pictures, P tokens of a prompt, N visual tokens of one screen, K questions of T
+tokens, D width.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mm15_mlx.config import UserError
+from mm15_mlx.convert.mm15_torch.comparing import otherwise
+from mm15_mlx.convert.mm15_torch.decoder import Block, rope_tables
+from mm15_mlx.convert.mm15_torch.half import autocast
+from mm15_mlx.convert.mm15_torch.packed import Look, attend
+from mm15_mlx.convert.mm15_torch.sft import Trainer
+from mm15_mlx.convert.mm15_torch.store import Screen, stored_views
+
+# what the layer's neurons are given, the states after them, how its heads look
+Inner = tuple[Tensor, Tensor, Look]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two screens, or the same part of both, as the decoder is given them."""
+
+    x: Tensor  # (P, D) embeddings
+    places: Tensor  # (P,)
+    image: Tensor  # (2, N), where the visual tokens of each are
+    differs: Tensor  # (N,) bool
+
+
+@dataclass(frozen=True)
+class Other:
+    """A batch about one screen each: what must stay as it is."""
+
+    prefix: Tensor  # (B, P, D)
+    questions: Tensor  # (B, K, T, D)
+
+
+@torch.no_grad()
+def pair_of(trainer: Trainer, screens: list[Screen]) -> Pair | None:
+    """None where nothing differs, or where screens are of different sizes."""
+    if len({s.size for s in screens}) > 1:
+        return None
+    ids, config = trainer.draws.prefix(screens), trainer.config
+    before, after = (stored_views(s, trainer.args.views, config) for s in screens)
+    there = otherwise(
+        np.asarray(before), np.asarray(after), config.connector_config.pooled_grid
+    )
+    if not there.any():
+        return None
+    with autocast():
+        prefix, _ = trainer.embedded(screens, ids, 2)
+    image = (ids == trainer.image_id).nonzero().view(2, -1)
+    places = trainer.places(screens[0], ids)
+    return Pair(prefix[0].bfloat16(), places, image, torch.from_numpy(there))
+
+
+def pairs_of(trainer: Trainer, parts: int, whole: int) -> list[Pair]:
+    """Of each kind of change as many; UserError where there are no pairs."""
+    several = trainer.draws.several
+    if not several.series["pair"]:
+        raise UserError(
+            f"comparing_head: no pairs in {', '.join(map(str, trainer.args.screens))}; "
+            "make some with data screens --pairs"
+        )
+    rng, found = Random(trainer.args.seed), []
+    for k in range(parts + whole):
+        if k < parts and several.series["part"]:
+            screens, _ = several.part(rng, *several.two(rng, "part"))
+        else:
+            screens = [several.shown(r, 2) for r in several.two(rng, "pair")]
+        found.append(pair_of(trainer, screens))
+    return [p for p in found if p]
+
+
+@torch.no_grad()
+def others_of(trainer: Trainer, count: int) -> list[Other]:
+    found = []
+    for k in range(count):
+        screens, batch = trainer.draws.batch(Random(1000 * trainer.args.seed + k))
+        with autocast():
+            prefix, _ = trainer.embedded(screens, batch.prefix, 1)
+        questions = trainer.model.decoder.embed_tokens(batch.ids)
+        found.append(Other(prefix.bfloat16(), questions.bfloat16()))
+    return found
+
+
+def one_layer(
+    layer: Block, theta: float, x: Tensor, questions: Tensor, places: Tensor
+) -> Inner:
+    """x (B, P, D), questions (B, K, T, D) → what the layer's neurons are given and the
+    states after them, both (B, P + K · T, D), and how the layer looks."""
+    b, k, t, d = questions.shape
+    after = places[-1] + 1 + torch.arange(t).repeat(k)
+    positions = torch.cat([places, after])[None]
+    rope = rope_tables(positions, layer.self_attn.head_dim, theta)
+    x = torch.cat([x, questions.reshape(b, k * t, d)], dim=1).float()
+    with autocast():
+        sizes = len(places), k, t
+        seen, look = attend(layer.self_attn, layer.input_layernorm(x), rope, sizes)
+        x = x + seen
+        inside = layer.post_attention_layernorm(x)
+        return inside.float(), (x + layer.mlp(inside)).float(), look
