@@ -21,8 +21,8 @@ from mm15_mlx.convert.mm15_torch.samples import (
     load_picture,
 )
 from mm15_mlx.convert.mm15_torch.several import SeveralScreens
-from mm15_mlx.convert.mm15_torch.store import Screen, Screens
-from mm15_mlx.screens.crops import crop, part_of, part_size
+from mm15_mlx.convert.mm15_torch.store import Screen, Screens, cut_out
+from mm15_mlx.screens.crops import part_of, part_size
 from mm15_mlx.screens.questions import (
     CATEGORIES,
     Question,
@@ -107,11 +107,10 @@ class Draws:
         widths, heights = zip(*(s.size for s in screens), strict=True)
         part = part_size((min(widths), min(heights)), rng)
         tiling = plan(*part, self.config.tiling)
-        found = []
-        for s in screens:
-            row, image = crop(s.row, load_picture(s.row), part_of(s.size, part, rng))
-            found.append(Screen(row, tiling, cut(image, tiling, self.config.tiling)))
-        return found
+        return [
+            cut_out(s.row, part_of(s.size, part, rng), tiling, self.config)
+            for s in screens
+        ]
 
     def changed(self, screens: list[Screen], rng: Random) -> list[Screen]:
         """Some of them moved, or all of them cropped."""

@@ -20,12 +20,11 @@ from torch import Tensor
 from mm15_mlx.checkpoint import read_config
 from mm15_mlx.config import PRESETS, UserError
 from mm15_mlx.convert.mm15_torch.model import MM15
-from mm15_mlx.convert.mm15_torch.optimizing import save
+from mm15_mlx.convert.mm15_torch.optimizing import WEIGHTS, save
 from mm15_mlx.convert.mm15_torch.restore import restored
 from mm15_mlx.load import find_model
 
 BITS, GROUP = 4, 64
-PARTS = ("model", "aids", "heads")
 State = dict[str, Tensor]
 
 
@@ -64,7 +63,7 @@ def digest(folder: Path) -> str:
 def write(path: Path, states: dict[str, State], base: State, of: str) -> None:
     """The parts of a checkpoint that began at weights `base`, whose digest is `of`."""
     arrays, shapes = {}, {}
-    for part in PARTS:
+    for part in WEIGHTS:
         for name, x in states.get(part, {}).items():
             added = x.float() - base[name] if part == "model" else x
             shapes[f"{part}.{name}"] = list(x.shape)
@@ -80,7 +79,7 @@ def read(path: Path, base: State, of: str) -> dict[str, State]:
             f"{path} was added to weights with sha256 {metadata.get('base')}, these "
             f"have {of}; give the model that it began at"
         )
-    states: dict[str, State] = {part: {} for part in PARTS}
+    states: dict[str, State] = {part: {} for part in WEIGHTS}
     for whole, shape in json.loads(metadata["shapes"]).items():
         part, _, name = whole.partition(".")
         kinds = ("plain", "codes", "scales", "biases")

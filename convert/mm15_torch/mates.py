@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mm15_mlx.config import UserError
+from mm15_mlx.convert.mm15_torch.optimizing import WEIGHTS
 
-PARTS = ("model", "heads", "aids")
 PATIENCE = 900.0  # seconds
 POLL = 5.0
 
@@ -42,7 +42,7 @@ def checkpoint_of(mate: Path, step: int, patience: float) -> Mapping[str, Any]:
 def meet(own: dict[str, Any], mate: Path, step: int, patience: float) -> None:
     """Weights become the mean of one's own and the mate's, in place."""
     theirs = checkpoint_of(mate, step, patience)
-    for part in PARTS:
+    for part in WEIGHTS:
         mine: dict[str, Tensor] = own.get(part, {})
         for name, weights in mine.items():
             weights.lerp_(theirs[part][name].to(weights.dtype), 0.5)

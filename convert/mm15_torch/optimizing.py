@@ -102,6 +102,9 @@ def update(loss: Tensor, opts: list[torch.optim.Optimizer], lr: float) -> None:
         opt.step()
 
 
+WEIGHTS = ("model", "heads", "aids")  # parts of a checkpoint
+
+
 def save(path: Path, state: dict[str, Any]) -> None:
     """Written beside and renamed: a killed run leaves the checkpoint before."""
     partial = path.with_suffix(".part")

@@ -7,12 +7,13 @@ or more are not split; nor are parts, so that a batch has several pairs of them.
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from random import Random
 
 from mm15_mlx.config import ModelConfig
-from mm15_mlx.convert.mm15_torch.samples import Row, load_picture, load_views
-from mm15_mlx.convert.mm15_torch.store import Screen
-from mm15_mlx.screens.crops import crop, part_of, placed
+from mm15_mlx.convert.mm15_torch.samples import Row, load_views
+from mm15_mlx.convert.mm15_torch.store import Screen, cut_out
+from mm15_mlx.screens.crops import part_of, placed
 from mm15_mlx.screens.several import (
     Several,
     about_pair,
@@ -22,7 +23,7 @@ from mm15_mlx.screens.several import (
     series,
     which,
 )
-from mm15_mlx.tiling import cut, plan
+from mm15_mlx.tiling import plan
 
 SHARES = {"any": 0.3, "pair": 0.28, "part": 0.2, "flow": 0.22}  # of what there is
 FLOWS = 8  # of a batch: of a part of their visual tokens each (frames.py)
@@ -96,27 +97,23 @@ class SeveralScreens:
         width, height = (round(n * rng.uniform(LEFT, 1)) for n in size)
         box = part_of(size, (width, height), rng)
         tiling = plan(width, height, self.config.tiling, len(rows))
-        cuts = [crop(row, load_picture(row), box) for row in rows]
-        return [Screen(r, tiling, cut(i, tiling, self.config.tiling)) for r, i in cuts]
+        return [cut_out(row, box, tiling, self.config) for row in rows]
 
     def part(self, rng: Random, before: Row, after: Row) -> Prompt:
         """The same part of both screens, one view of each, and what it tells."""
         change = change_of(after) or {}
         box = around(rng, before, change)
-        cuts = [crop(row, load_picture(row), box) for row in (before, after)]
-        parts = [row for row, _ in cuts]
-        told = change_in(box, change, [before, after], parts)
+        size = box[2] - box[0], box[3] - box[1]
+        unsplit = self.config.tiling.max_split_images + 1
+        tiling = plan(*size, self.config.tiling, unsplit)
+        cuts = [cut_out(row, box, tiling, self.config) for row in (before, after)]
+        told = change_in(box, change, [before, after], [c.row for c in cuts])
         whole = {k: before[k] for k in ("width", "height")}
         rows = [
-            {**shown_as(part, c), "whole": whole}
-            for part, c in zip(parts, (None, told), strict=True)
+            {**shown_as(part.row, c), "whole": whole}
+            for part, c in zip(cuts, (None, told), strict=True)
         ]
-        unsplit = self.config.tiling.max_split_images + 1
-        tiling = plan(*cuts[0][1].size, self.config.tiling, unsplit)
-        screens = [
-            Screen(row, tiling, cut(image, tiling, self.config.tiling))
-            for row, (_, image) in zip(rows, cuts, strict=True)
-        ]
+        screens = [replace(c, row=row) for c, row in zip(cuts, rows, strict=True)]
         made = [m for m in about_pair(rng, *rows) if m.images == rows]
         return screens, made + self.beside(rng, rows, FEWER)
 

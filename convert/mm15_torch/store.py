@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from mm15_mlx.config import PRESETS, ModelConfig
-from mm15_mlx.convert.mm15_torch.samples import Row, Size, load_views
-from mm15_mlx.tiling import Tiling, plan
+from mm15_mlx.convert.mm15_torch.samples import Row, Size, load_picture, load_views
+from mm15_mlx.screens.crops import crop
+from mm15_mlx.tiling import Tiling, cut, plan
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,14 @@ class Screen:
     def tiles(self) -> list[int]:
         """The views that are tiles."""
         return [v for v, index in enumerate(self.tiling.indices) if index != (0, 0)]
+
+
+def cut_out(
+    row: Row, box: tuple[int, int, int, int], tiling: Tiling, config: ModelConfig
+) -> Screen:
+    """A part of a screen, a box in its pixels, as a picture of its own."""
+    part, image = crop(row, load_picture(row), box)
+    return Screen(part, tiling, cut(image, tiling, config.tiling))
 
 
 class Screens:
