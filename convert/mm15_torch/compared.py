@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mm15_mlx.convert.mm15_torch.comparing import HEAD
+from mm15_mlx.convert.mm15_torch.draws import LONGEST
 from mm15_mlx.convert.mm15_torch.first_layer import Pair, pair_of
 from mm15_mlx.convert.mm15_torch.flags import arguments
 from mm15_mlx.convert.mm15_torch.half import autocast
@@ -30,7 +31,6 @@ from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.screens.several import about_pair
 
 SMALL = 0.05  # of a screen's tokens
-LONGEST = 1200  # tokens of a question with its answer
 
 
 @dataclass

@@ -40,6 +40,16 @@ def otherwise(first: np.ndarray, second: np.ndarray, side: int) -> np.ndarray:
     return (share > SHARE).reshape(-1)
 
 
+def differing(screens: list[Screen], kept: Path, config: ModelConfig) -> Tensor | None:
+    """(V · Q,) bool: visual tokens of the second of two screens that are otherwise
+    than those of the first; None where the screens are of different sizes."""
+    if len({s.size for s in screens}) > 1:
+        return None
+    before, after = (np.asarray(stored_views(s, kept, config)) for s in screens)
+    side = config.connector_config.pooled_grid
+    return torch.from_numpy(otherwise(before, after, side))
+
+
 def told_apart(differs: Tensor, there: Tensor) -> dict[str, Tensor]:
     """Losses of what the tokens of a second screen say, `differs` (N,), where it is
     otherwise, `there` (N,) bool. comparing: alike and otherwise count half each.
@@ -63,13 +73,11 @@ def comparing_losses(
 ) -> dict[str, Tensor]:
     """Those of `told_apart`, means over prompts of two screens; nothing of screens of
     different sizes. hidden (B, 2 · V · Q, D): states of their visual tokens."""
-    side = config.connector_config.pooled_grid
     losses: dict[str, list[Tensor]] = {}
     for states, screens in zip(hidden, prompts, strict=True):
-        if len({s.size for s in screens}) > 1:
+        there = differing(screens, kept, config)
+        if there is None:
             continue
-        before, after = (np.asarray(stored_views(s, kept, config)) for s in screens)
-        there = torch.from_numpy(otherwise(before, after, side))
         differs = aids.otherwise(states[len(there) :]).float()[:, 0]
         for name, loss in told_apart(differs, there).items():
             losses.setdefault(name, []).append(loss)

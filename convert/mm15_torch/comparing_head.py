@@ -199,8 +199,10 @@ class FirstLayer:
         tokens or to words, whichever is more."""
         mlp, found = self.layer.mlp, []
         pictures = [self.run(p)[0][0, p.image.flatten()] for p in pairs[:20]]
-        words = [self.run(o)[0][:, o.prefix.shape[1] :].flatten(0, 1) for o in others]
-        for y in torch.cat(pictures), torch.cat(words[:20]):
+        words = [
+            self.run(o)[0][:, o.prefix.shape[1] :].flatten(0, 1) for o in others[:20]
+        ]
+        for y in torch.cat(pictures), torch.cat(words):
             active = (F.silu(mlp.gate_proj(y)) * mlp.up_proj(y)).abs().mean(0)
             added = active * mlp.down_proj.weight.norm(dim=0)
             found.append(added / added.mean())
@@ -217,7 +219,9 @@ class FirstLayer:
         told = told_apart(differs, pair.differs)
         some = torch.randperm(len(here))[:SAMPLED]
         mass = look.own_weights(0, HEAD, here[some], there[some])
-        changed = [states_apart(states, self.run(pair, before)[1])]
+        with torch.no_grad():
+            were = self.run(pair, before)[1]
+        changed = [states_apart(states, were)]
         changed.append(states_apart(self.run(other)[1], known.float()))
         return {
             "comparing": told["comparing"],
@@ -254,7 +258,6 @@ class FirstLayer:
 
 def states_apart(now: Tensor, before: Tensor) -> Tensor:
     """The mean share of a state's square that has changed: (…, D) twice → ()."""
-    before = before.detach()
     return ((now - before).square().sum(-1) / before.square().sum(-1)).mean()
 
 

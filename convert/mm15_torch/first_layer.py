@@ -8,17 +8,16 @@ tokens, D width.
 from dataclasses import dataclass
 from random import Random
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mm15_mlx.config import UserError
-from mm15_mlx.convert.mm15_torch.comparing import otherwise
-from mm15_mlx.convert.mm15_torch.decoder import Block, rope_tables
+from mm15_mlx.convert.mm15_torch.comparing import differing
+from mm15_mlx.convert.mm15_torch.decoder import Block
 from mm15_mlx.convert.mm15_torch.half import autocast
-from mm15_mlx.convert.mm15_torch.packed import Look, attend
+from mm15_mlx.convert.mm15_torch.packed import Look, attend, packed_rope
 from mm15_mlx.convert.mm15_torch.sft import Trainer
-from mm15_mlx.convert.mm15_torch.store import Screen, stored_views
+from mm15_mlx.convert.mm15_torch.store import Screen
 
 # what the layer's neurons are given, the states after them, how its heads look
 Inner = tuple[Tensor, Tensor, Look]
@@ -45,20 +44,15 @@ class Other:
 @torch.no_grad()
 def pair_of(trainer: Trainer, screens: list[Screen]) -> Pair | None:
     """None where nothing differs, or where screens are of different sizes."""
-    if len({s.size for s in screens}) > 1:
+    there = differing(screens, trainer.args.views, trainer.config)
+    if there is None or not there.any():
         return None
-    ids, config = trainer.draws.prefix(screens), trainer.config
-    before, after = (stored_views(s, trainer.args.views, config) for s in screens)
-    there = otherwise(
-        np.asarray(before), np.asarray(after), config.connector_config.pooled_grid
-    )
-    if not there.any():
-        return None
+    ids = trainer.draws.prefix(screens)
     with autocast():
         prefix, _ = trainer.embedded(screens, ids, 2)
     image = (ids == trainer.image_id).nonzero().view(2, -1)
     places = trainer.places(screens[0], ids)
-    return Pair(prefix[0].bfloat16(), places, image, torch.from_numpy(there))
+    return Pair(prefix[0].bfloat16(), places, image, there)
 
 
 def pairs_of(trainer: Trainer, parts: int, whole: int) -> list[Pair]:
@@ -97,9 +91,7 @@ def one_layer(
     """x (B, P, D), questions (B, K, T, D) → what the layer's neurons are given and the
     states after them, both (B, P + K · T, D), and how the layer looks."""
     b, k, t, d = questions.shape
-    after = places[-1] + 1 + torch.arange(t).repeat(k)
-    positions = torch.cat([places, after])[None]
-    rope = rope_tables(positions, layer.self_attn.head_dim, theta)
+    rope = packed_rope(layer.self_attn.head_dim, theta, places, k, t)
     x = torch.cat([x, questions.reshape(b, k * t, d)], dim=1).float()
     with autocast():
         sizes = len(places), k, t

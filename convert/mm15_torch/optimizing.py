@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from mm15_mlx.convert.mm15_torch import half
 
+WEIGHTS = ("model", "heads", "aids")  # parts of a checkpoint
+
 
 class Muon(torch.optim.Muon):
     """PyTorch's, in float32: its own orthogonalises in bfloat16, on a processor without
@@ -100,9 +102,6 @@ def update(loss: Tensor, opts: list[torch.optim.Optimizer], lr: float) -> None:
         for group in opt.param_groups:
             group["lr"] = lr
         opt.step()
-
-
-WEIGHTS = ("model", "heads", "aids")  # parts of a checkpoint
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

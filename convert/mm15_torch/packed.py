@@ -153,6 +153,15 @@ def attend(
     return attn.o_proj(torch.cat(packed, dim=1)), look
 
 
+def packed_rope(
+    head_dim: int, theta: float, places: Tensor, k: int, t: int
+) -> tuple[Tensor, Tensor]:
+    """cos and sin for a prefix at `places` (P,) and `k` questions of `t` tokens, each
+    where it would be alone."""
+    after = places[-1] + 1 + torch.arange(t).repeat(k)
+    return rope_tables(torch.cat([places, after])[None], head_dim, theta)
+
+
 def packed_states(
     decoder: Decoder,
     prefix: Tensor,
@@ -168,9 +177,8 @@ def packed_states(
     k, t = questions.shape[1:3]
     x = torch.cat([prefix, questions.reshape(b, k * t, d)], dim=1)
     places = torch.arange(p) if places is None else places
-    positions = torch.cat([places, places[-1] + 1 + torch.arange(t).repeat(k)])[None]
     config = decoder.config
-    rope = rope_tables(positions, config.head_dim, config.rope_theta)
+    rope = packed_rope(config.head_dim, config.rope_theta, places, k, t)
     states = []
     for layer in decoder.layers[:depth]:
         seen, look = attend(layer.self_attn, layer.input_layernorm(x), rope, (p, k, t))
