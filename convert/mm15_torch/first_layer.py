@@ -5,6 +5,7 @@ B pictures, P tokens of a prompt, N visual tokens of one screen, K questions of 
 tokens, D width.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -18,6 +19,7 @@ from mm15_mlx.convert.mm15_torch.half import autocast
 from mm15_mlx.convert.mm15_torch.packed import Look, attend, packed_rope
 from mm15_mlx.convert.mm15_torch.sft import Trainer
 from mm15_mlx.convert.mm15_torch.store import Screen
+from mm15_mlx.screens.several import Several, about_pair
 
 # what the layer's neurons are given, the states after them, how its heads look
 Inner = tuple[Tensor, Tensor, Look]
@@ -55,22 +57,30 @@ def pair_of(trainer: Trainer, screens: list[Screen]) -> Pair | None:
     return Pair(prefix[0].bfloat16(), places, image, there)
 
 
-def pairs_of(trainer: Trainer, parts: int, whole: int) -> list[Pair]:
-    """Of each kind of change as many; UserError where there are no pairs."""
+def shown_pairs(
+    trainer: Trainer, parts: int, whole: int
+) -> Iterator[tuple[list[Screen], list[Several]]]:
+    """Pairs, of each kind of change as many, and what is asked of them; UserError where
+    there are none."""
     several = trainer.draws.several
     if not several.series["pair"]:
         raise UserError(
-            f"comparing_head: no pairs in {', '.join(map(str, trainer.args.screens))}; "
-            "make some with data screens --pairs"
+            f"--screens: no pairs in {', '.join(map(str, trainer.args.screens))}; make "
+            "some with data screens --pairs"
         )
-    rng, found = Random(trainer.args.seed), []
+    rng = Random(trainer.args.seed)
     for k in range(parts + whole):
         if k < parts and several.series["part"]:
-            screens, _ = several.part(rng, *several.two(rng, "part"))
+            yield several.part(rng, *several.two(rng, "part"))
         else:
-            screens = [several.shown(r, 2) for r in several.two(rng, "pair")]
-        found.append(pair_of(trainer, screens))
-    return [p for p in found if p]
+            rows = several.two(rng, "pair")
+            yield [several.shown(row, 2) for row in rows], about_pair(rng, *rows)
+
+
+def pairs_of(trainer: Trainer, parts: int, whole: int) -> list[Pair]:
+    """Of each kind of change as many; UserError where there are no pairs."""
+    shown = (screens for screens, _ in shown_pairs(trainer, parts, whole))
+    return [p for p in (pair_of(trainer, screens) for screens in shown) if p]
 
 
 @torch.no_grad()

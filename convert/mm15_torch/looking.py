@@ -6,7 +6,8 @@ its lower half, or where the next piece of a line of text ends; four copy one nu
 the box each, from the tokens at its edge: in the last layer but one that of an element,
 in the last that of a line of text. The overview is left out. Of two screens, what an
 answer is about has to be found before a word of it is given: where such answers open
-counts as much as all that follows.
+counts as much as all that follows, and of what changed one head of the second layer
+looks there as soon as the first has told what differs (comparing.py).
 
 N positions, P tokens of the picture's prefix, V visual tokens of its tiles.
 """
@@ -35,7 +36,9 @@ ACROSS = (
     "changed",
     "tapped",
 )  # tasks about two screens at once, by their name
+CHANGES = ("changed", "tapped", "which_state")  # those about what differs
 OPENING = 4  # positions of such an answer: nothing yet says where what it is about is
+EARLY = 1  # the layer, from 0, with the head that looks there first
 
 
 def halving_heads(config: TextConfig) -> list[int]:
@@ -47,6 +50,11 @@ def copying_heads(config: TextConfig) -> list[int]:
     """Four heads, one for each number of a box."""
     taken = halving_heads(config)
     return [h for h in range(config.num_key_value_heads) if h not in taken][:4]
+
+
+def finding_head(config: TextConfig) -> int:
+    """The one of layer `EARLY`: the last, which nano-ui misses least."""
+    return config.num_key_value_heads - 1
 
 
 @dataclass(frozen=True)
@@ -189,6 +197,7 @@ class LookingLoss:
         self.side = config.connector_config.pooled_grid
         self.halving = halving_heads(config.text_config)
         self.copying = copying_heads(config.text_config)
+        self.finder = finding_head(config.text_config)
 
     def __call__(
         self,
@@ -204,7 +213,7 @@ class LookingLoss:
         image = (prefix == self.image_token_id).nonzero().flatten()
         middle = len(states) // 2
         pointing, seeing, spelling, copying, nothing = [], [], [], [], []
-        finding, opening = [], []
+        finding, opening, early = [], [], []
         for b, shown in enumerate(prompts):
             tiles = [tile_tokens(image, s.screen, self.side, s.start) for s in shown]
             every = torch.cat(tiles)
@@ -220,6 +229,10 @@ class LookingLoss:
                 missing = -(see.share * chances[:, own]).sum(1)
                 pointing.append(missing[~see.opening])
                 finding.append(missing[see.opening])
+                seen = states[EARLY][2].weights(b, see.question, see.place)
+                mass = (seen[self.finder][:, mine] * (see.share > 0)).sum(1)
+                changes = [one.asked[k].task in CHANGES for k in see.question]
+                early.append(lost(mass[see.opening & torch.tensor(changes)]))
                 for kind, (_, _, look) in zip(COPIED, states[-2:], strict=True):
                     copies = see.line if kind == "texts" else ~see.line
                     seen = look.weights(b, see.question, see.place)  # (heads, N, P)
@@ -239,6 +252,6 @@ class LookingLoss:
             zero = torch.zeros(())
             return zero, zero
         # Each counts as one: those that come most often must not drown the rest.
-        kinds = (seeing, spelling, copying, nothing, opening)
+        kinds = (seeing, spelling, copying, nothing, opening, early)
         looking = sum(mean(losses) for losses in kinds)
         return mean(pointing) + mean(finding), looking

@@ -174,7 +174,8 @@ def named_line(row: Row, words: str) -> Box | None:
 
 
 def changed(rng: Random, before: Row, after: Row) -> Several | None:
-    """What happened, and where: mostly on the second picture, a removal on the first"""
+    """Where something happened, and what: mostly on the second picture, a removal on
+    the first. The place comes first: who has found that reads the rest there."""
     change = change_of(after)
     if not change:
         return None
@@ -182,20 +183,20 @@ def changed(rng: Random, before: Row, after: Row) -> Several | None:
     lines: tuple[Box | None, ...] = ()
     if change["box"]:
         there = change["on"], change["box"]
-        lines = (named_line((before, after)[change["on"]], answer),)
-        answer += " " + box_of(change["box"], change["on"])
+        lines = (named_line((before, after)[change["on"]], answer),) * 2
+        answer = f"{box_of(change['box'], change['on'])} {answer}"
     question = Question("changed", CHANGE_PROMPT, answer, lines)
     return Several([before, after], question, there)
 
 
 def tapped(rng: Random, before: Row, after: Row) -> Several | None:
-    """What was tapped in between, with its box on the first picture."""
+    """Its box on the first picture, and what was tapped there in between."""
     target = (change_of(after) or {}).get("tapped")
     if not target:
         return None
     name = ui.element_line(target["type"], target["label"])
-    answer = f"the {name} {box_of(target['box'], 0)}"
-    read = (caption_line(before, target),)
+    answer = f"{box_of(target['box'], 0)} the {name}"
+    read = (caption_line(before, target),) * 2  # before its box, and behind it
     question = Question("tapped", TAPPED_PROMPT, answer, read)
     return Several([before, after], question, (0, target["box"]))
 

@@ -24,10 +24,11 @@ from mm15_mlx.screens.several import (
 from mm15_mlx.screens.sheet import read_rows
 
 Row = dict[str, Any]
-# What was tapped and what changed end in a box, which the metric leaves aside.
+# What was tapped and what changed begin with a box, which the metric leaves aside.
 METRIC = {"changed": "contains", "tapped": "contains"}
 HOW = re.compile(r"was (?:turned )?\w+|changed")  # outside of the names in quotes
 QUOTED = re.compile(r'".*?"')
+BOX = re.compile(r"<box.*?</box> ")
 TRIES = 50  # for one question about two screens: most pairs of screens allow one
 
 
@@ -54,7 +55,7 @@ def questions(rows: list[Row], count: int, rng: Random) -> Iterator[Several]:
 def task(number: int, several: Several, out: Path) -> Row:
     """The row of one question in the file `out`."""
     asked = several.question
-    answer = asked.answer.partition(" <box")[0]
+    answer = BOX.sub("", asked.answer)
     folders = [Path(row["folder"]) for row in several.images]
     return {
         "id": f"several-{number:04d}",

@@ -12,9 +12,11 @@ from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, marked
 from mm15_mlx.convert.mm15_torch.copying import Fitted, reduced
 from mm15_mlx.convert.mm15_torch.looking import (
+    EARLY,
     LookingLoss,
     Shown,
     copying_heads,
+    finding_head,
     halving_heads,
     missed,
     shown_together,
@@ -242,15 +244,17 @@ def test_looking_can_be_learned(
 
 
 @torch.enable_grad()
+@pytest.mark.parametrize(("task", "early"), [("which_text", 0), ("which_state", 1)])
 def test_of_two_screens_the_one_that_has_it_is_found(
-    config: ModelConfig, samples: SampleEncoder, screen: Screen
+    config: ModelConfig, samples: SampleEncoder, screen: Screen, task: str, early: int
 ) -> None:
-    """The same screen twice: a few steps bring pointing and heads to the second."""
+    """The same screen twice: a few steps bring pointing and heads to the second, and,
+    of what changed, a head of the second layer."""
     torch.manual_seed(0)
     model, aids = MM15(config), Aids(config.text_config.hidden_size)
     decoder, loss, box = model.decoder, LookingLoss(config), SAVE["box"]
     sizes, tilings = [SIZE] * 2, [screen.tiling] * 2
-    question = Question("which_text", "Which screen has it?", "second")
+    question = Question(task, "Which screen has it?", "second")
     asked = [samples.ask(question, sizes, tilings, 100)]
     nowhere = shown_together([screen] * 2, asked, [None], 20)
     shown = shown_together([screen] * 2, asked, [(1, box)], 20)
@@ -282,6 +286,10 @@ def test_of_two_screens_the_one_that_has_it_is_found(
     second = torch.stack([w[halving_heads(config.text_config)] for w in looks])
     assert losses[-1] < losses[0] - 1
     assert second[..., tiles].sum(-1).mean() > 0.4
+    (there,) = sights(screen, shown[1].asked, 20).share[:1] > 0
+    first_look = states[EARLY][2].weights(0, torch.tensor([0]), place)
+    mass = first_look[finding_head(config.text_config), 0, tiles[there]].sum()
+    assert (mass > 0.05) == bool(early)  # 12 of 1,600 tokens, before the first step
 
 
 def test_heads_share_the_work(config: ModelConfig) -> None:
