@@ -171,6 +171,21 @@ def test_what_happened_in_words(
         assert re.fullmatch(said, touch.question.answer)
 
 
+def test_where_what_was_tapped_is_to_be_seen() -> None:
+    """Where it is what changed, on the second screen: the first looks as always."""
+    before, after = switches(False), switches(True)
+    after["pair"] = {"change": found(Step("switch", "Wi-Fi"), before, after)}
+    box = after["pair"]["change"]["box"]
+    made = several.tapped(Random(0), before, after)
+    assert made and made.there == (1, box)
+    after["pair"]["change"]["box"] = [0, 0, 5, 5]  # it has moved
+    made = several.tapped(Random(0), before, after)
+    assert made and made.there == (0, box)
+    after["pair"]["change"] |= {"kind": "dialog", "box": box}  # over it
+    made = several.tapped(Random(0), before, after)
+    assert made and made.there == (0, box)
+
+
 def test_the_line_that_is_read_with_an_answer() -> None:
     """Of a removal on the first screen; of a switch, the words beside it; of a name
     that stands twice, neither."""

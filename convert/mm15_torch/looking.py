@@ -12,7 +12,7 @@ looks there as soon as the first has told what differs (comparing.py).
 N positions, P tokens of the picture's prefix, V visual tokens of its tiles.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +38,7 @@ ACROSS = (
 )  # tasks about two screens at once, by their name
 CHANGES = ("changed", "tapped", "which_state")  # those about what differs
 OPENING = 4  # positions of such an answer: nothing yet says where what it is about is
+KINDS = ("seeing", "spelling", "copying", "nothing", "opening", "early")
 EARLY = 1  # the layer, from 0, with the head that looks there first
 
 
@@ -69,6 +70,7 @@ class Sights:
     line: Tensor  # (N,) bool, whether the box is a line's
     spelled: Tensor  # (N,) bool, whether a piece of a line's text comes next
     opening: Tensor  # (N,) bool, whether an answer about two screens opens there
+    changed: Tensor  # (N,) bool, whether it is about what changed
 
 
 def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
@@ -100,8 +102,9 @@ def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
     line = torch.tensor([asked[k].lined[t] for k, t, _ in where])
     opened = [openings(a) for a in asked]
     opening = torch.tensor([t in opened[k] for k, t, _ in where])
+    changed = torch.tensor([asked[k].task in CHANGES for k, _, _ in where])
     return Sights(
-        question, place, share[mine], halves, edges, line, piece >= 0, opening
+        question, place, share[mine], halves, edges, line, piece >= 0, opening, changed
     )
 
 
@@ -212,8 +215,9 @@ class LookingLoss:
         the first token."""
         image = (prefix == self.image_token_id).nonzero().flatten()
         middle = len(states) // 2
-        pointing, seeing, spelling, copying, nothing = [], [], [], [], []
-        finding, opening, early = [], [], []
+        pointing: list[Tensor] = []
+        finding: list[Tensor] = []
+        kinds: dict[str, list[Tensor]] = {kind: [] for kind in KINDS}
         for b, shown in enumerate(prompts):
             tiles = [tile_tokens(image, s.screen, self.side, s.start) for s in shown]
             every = torch.cat(tiles)
@@ -229,29 +233,42 @@ class LookingLoss:
                 missing = -(see.share * chances[:, own]).sum(1)
                 pointing.append(missing[~see.opening])
                 finding.append(missing[see.opening])
-                seen = states[EARLY][2].weights(b, see.question, see.place)
-                mass = (seen[self.finder][:, mine] * (see.share > 0)).sum(1)
-                changes = [one.asked[k].task in CHANGES for k in see.question]
-                early.append(lost(mass[see.opening & torch.tensor(changes)]))
+                places = b, see.question, see.place
+                seen = states[EARLY][2].weights(*places)[self.finder][:, mine]
+                kinds["early"].append(found_early(see, seen))
                 for kind, (_, _, look) in zip(COPIED, states[-2:], strict=True):
-                    copies = see.line if kind == "texts" else ~see.line
-                    seen = look.weights(b, see.question, see.place)  # (heads, N, P)
-                    first, seen = seen[..., image[0]], seen[..., mine]
-                    for i, head in enumerate(self.halving):
-                        loss = missed(seen[head], first[head], see.halves[:, i])
-                        seeing.append(loss[~see.spelled & ~see.opening])
-                        opening.append(loss[~see.spelled & see.opening])
-                        spelling.append(loss[see.spelled])
-                    for i, head in enumerate(self.copying):
-                        target = see.edges[:, i] & copies[:, None]
-                        loss = missed(seen[head], first[head], target)
-                        there = target.any(1)
-                        copying.append(loss[there])
-                        nothing.append(loss[~there])
+                    seen = look.weights(*places)  # (heads, N, P)
+                    losses = self.seen(see, seen[..., mine], seen[..., image[0]], kind)
+                    for name, loss in losses:
+                        kinds[name].append(loss)
         if not pointing:
             zero = torch.zeros(())
             return zero, zero
         # Each counts as one: those that come most often must not drown the rest.
-        kinds = (seeing, spelling, copying, nothing, opening, early)
-        looking = sum(mean(losses) for losses in kinds)
+        looking = sum(mean(losses) for losses in kinds.values())
         return mean(pointing) + mean(finding), looking
+
+    def seen(
+        self, see: Sights, seen: Tensor, first: Tensor, copied: str
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Losses of positions by what they are to see, in a layer that copies `copied`:
+        attention of all heads on a screen's tiles, `seen` (heads, N, V), and on the
+        first token, `first` (heads, N)."""
+        for i, head in enumerate(self.halving):
+            loss = missed(seen[head], first[head], see.halves[:, i])
+            yield "seeing", loss[~see.spelled & ~see.opening]
+            yield "opening", loss[~see.spelled & see.opening]
+            yield "spelling", loss[see.spelled]
+        copies = see.line if copied == "texts" else ~see.line
+        for i, head in enumerate(self.copying):
+            target = see.edges[:, i] & copies[:, None]
+            loss = missed(seen[head], first[head], target)
+            yield "copying", loss[target.any(1)]
+            yield "nothing", loss[~target.any(1)]
+
+
+def found_early(see: Sights, seen: Tensor) -> Tensor:
+    """Losses of where answers about what changed open: attention `seen` (N, V) of the
+    head that finds it."""
+    mass = (seen * (see.share > 0)).sum(1)
+    return lost(mass[see.opening & see.changed])

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from mm15_mlx import ui
+from mm15_mlx.screens.changes import QUIET
 from mm15_mlx.screens.questions import (
     SPOKEN,
     Box,
@@ -190,15 +191,21 @@ def changed(rng: Random, before: Row, after: Row) -> Several | None:
 
 
 def tapped(rng: Random, before: Row, after: Row) -> Several | None:
-    """Its box on the first picture, and what was tapped there in between."""
-    target = (change_of(after) or {}).get("tapped")
+    """Its box on the first picture, and what was tapped there in between. Where that is
+    what changed, the same place of the second tells it: only there it looks otherwise.
+    """
+    change = change_of(after) or {}
+    target = change.get("tapped")
     if not target:
         return None
+    there = (0, target["box"])
+    if change["kind"] in QUIET and change["box"] == target["box"]:
+        there = (1, change["box"])
     name = ui.element_line(target["type"], target["label"])
     answer = f"{box_of(target['box'], 0)} the {name}"
     read = (caption_line(before, target),) * 2  # before its box, and behind it
     question = Question("tapped", TAPPED_PROMPT, answer, read)
-    return Several([before, after], question, (0, target["box"]))
+    return Several([before, after], question, there)
 
 
 def which_state(rng: Random, before: Row, after: Row) -> Several | None:
