@@ -5,11 +5,17 @@ from random import Random
 import pytest
 import torch
 
-from mm15_mlx.config import UserError
+from mm15_mlx.config import PRESETS, UserError
 from mm15_mlx.convert.mm15_torch import looking_heads
 from mm15_mlx.convert.mm15_torch.decoder import Decoder
 from mm15_mlx.convert.mm15_torch.first_layer import shown_pairs
-from mm15_mlx.convert.mm15_torch.looking import EARLY, Sights, finding_head
+from mm15_mlx.convert.mm15_torch.looking import (
+    EARLY,
+    Sights,
+    copying_heads,
+    finding_head,
+    halving_heads,
+)
 from mm15_mlx.convert.mm15_torch.looking_heads import (
     Heads,
     Pair,
@@ -26,6 +32,13 @@ from tests.parity.test_recipe import Make, make, tiny  # noqa: F401
 pytestmark = pytest.mark.parity
 
 WIDTH, TOKENS, QUESTIONS, LONG = 64, 40, 3, 6
+
+
+def test_heads_share_the_work() -> None:
+    config = PRESETS["nano-ui"].text_config
+    assert halving_heads(config) == [0, 3]
+    assert copying_heads(config) == [1, 2, 4, 5]
+    assert finding_head(config) == 5
 
 
 def prompt() -> Prompt:
