@@ -15,6 +15,7 @@ from mm15_mlx.convert.mm15_torch.looking import (
     EARLY,
     LookingLoss,
     Shown,
+    copying_heads,
     finding_head,
     halving_heads,
     missed,
