@@ -155,6 +155,7 @@ def _read(
 
 _FIELD = re.compile(r"\{(\w+)\}")
 _TAG = re.compile(r"<([\w-]+)>\s*$")
+_BETWEEN = " \t:;,.-"  # a region and its label
 
 
 @lru_cache
@@ -198,14 +199,17 @@ def parse_answer(
     """The boxes and points in an answer, clipped to the picture.
 
     coordinates: the model's, or the range of numbers in brackets over the picture. A
-    region's label is the text before it on its line, else `label`; of ScreenVLM's
+    region's label is the text before it on its line, else `label`, else, of the only
+    region of an answer, the text behind it on its line; of ScreenVLM's
     `<button><loc_1>…<loc_9>Sign in</button>` it is `button "Sign in"`. Corners in the
     wrong order are swapped; a box of no area is left out: it points at nothing.
     """
     boxes: list[Box] = []
     points: list[Point] = []
-    for place in places(text, sizes, coordinates, image):
-        region = replace(place.region, label=_label(place) or label)
+    found = list(places(text, sizes, coordinates, image))
+    for place in found:
+        named = _label(place) or label or (_behind(place) if len(found) == 1 else "")
+        region = replace(place.region, label=named)
         if isinstance(region, Box):
             boxes.append(region)
         else:
@@ -271,7 +275,13 @@ def _label(place: Place) -> str:
     if place.tag:
         name, words = place.tag
         return f'{name} "{words}"' if words else name
-    return place.before.rsplit("\n", 1)[-1].strip(" \t:;,.-")
+    return place.before.rsplit("\n", 1)[-1].strip(_BETWEEN)
+
+
+def _behind(place: Place) -> str:
+    """Words only: not what closes a region, such as `</box>` or `')`."""
+    line = place.after.split("\n", 1)[0].strip(_BETWEEN)
+    return line if re.search(r"\w", line) and "<" not in line else ""
 
 
 def _in_picture(

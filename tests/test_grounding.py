@@ -160,6 +160,25 @@ def test_a_point_in_an_answer_about_the_second_picture() -> None:
     assert points == [Point("At", 1, (20, 80), (100, 200))] and boxes == []
 
 
+@pytest.mark.parametrize(
+    ("text", "label", "expected"),
+    [
+        ('[1, 2, 30, 40] the tab "Mail" was chosen.', "", 'the tab "Mail" was chosen'),
+        ("Here:\n[1, 2, 30, 40] the tab\nand more", "", "the tab"),
+        ("[1, 2, 30, 40] the tab", "asked", "asked"),
+        ("tab [1, 2, 30, 40] was chosen", "", "tab"),
+        ("[1, 2, 30, 40], [5, 6, 70, 80] tabs", "", ""),
+        ("[1, 2, 30, 40]</box>", "", ""),
+        ("[1, 2, 30, 40]')", "", ""),
+    ],
+)
+def test_the_only_region_may_have_its_label_behind_it(
+    text: str, label: str, expected: str
+) -> None:
+    boxes, _ = parse_answer(text, [(100, 100)], 1000, label)
+    assert boxes[0].label == expected
+
+
 def test_labels_are_the_text_before_on_the_line() -> None:
     text = 'Found:\n- icon "Wi-Fi": [0, 0, 10, 10], [5, 5, 9, 9]\ntab [1, 1]'
     boxes, points = parse_answer(text, SIZES, 1000, "asked")
