@@ -44,7 +44,7 @@ from mm15_mlx.convert.mm15_torch.first_layer import (
 from mm15_mlx.convert.mm15_torch.flags import arguments
 from mm15_mlx.convert.mm15_torch.half import autocast
 from mm15_mlx.convert.mm15_torch.looking import lost
-from mm15_mlx.convert.mm15_torch.optimizing import save, schedule
+from mm15_mlx.convert.mm15_torch.optimizing import save_start, schedule
 from mm15_mlx.convert.mm15_torch.packed import packed_states
 from mm15_mlx.convert.mm15_torch.sft import Trainer
 
@@ -314,8 +314,7 @@ def begin_comparing(
 def main() -> None:
     trainer = Trainer(arguments(description=__doc__))
     begin_comparing(trainer)
-    kept = {k: v for k, v in trainer.state().items() if k != "optimizers"}
-    save(trainer.args.out, kept)
+    save_start(trainer.args.out, trainer.state())
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ from mm15_mlx.convert.mm15_torch.looking import (
     sights,
     tile_tokens,
 )
-from mm15_mlx.convert.mm15_torch.optimizing import save, schedule
+from mm15_mlx.convert.mm15_torch.optimizing import save_start, schedule
 from mm15_mlx.convert.mm15_torch.packed import packed_rope
 from mm15_mlx.convert.mm15_torch.samples import collate
 from mm15_mlx.convert.mm15_torch.sft import Trainer
@@ -321,8 +321,7 @@ def mean_of(values: list[float]) -> float:
 def main() -> None:
     trainer = Trainer(arguments(description=__doc__))
     begin_looking(trainer)
-    kept = {k: v for k, v in trainer.state().items() if k != "optimizers"}
-    save(trainer.args.out, kept)
+    save_start(trainer.args.out, trainer.state())
 
 
 if __name__ == "__main__":

@@ -109,3 +109,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
     partial = path.with_suffix(".part")
     torch.save(state, partial)
     os.replace(partial, path)
+
+
+def save_start(path: Path, state: dict[str, Any]) -> None:
+    """A checkpoint that another training starts from: its optimizers begin anew."""
+    save(path, {part: state[part] for part in WEIGHTS})
