@@ -12,6 +12,7 @@ looks there as soon as the first has told what differs (comparing.py).
 N positions, P tokens of the picture's prefix, V visual tokens of its tiles.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,7 @@ from mm15_mlx.convert.mm15_torch.targets import edges_in, halves_in
 from mm15_mlx.screens.questions import Box
 
 Place = tuple[int, Box]  # a screen, from 0, and a box in its pixels
+Losses = dict[tuple[str, bool], list[Tensor]]  # by kind, and whether of a change
 COPIED = ("elements", "texts")  # what the last two layers copy
 INSIDE = 0.4  # of what the fullest token holds of a box
 ACROSS = (
@@ -38,7 +40,6 @@ ACROSS = (
 )  # tasks about two screens at once, by their name
 CHANGES = ("changed", "tapped", "which_state")  # those about what differs
 OPENING = 4  # positions of such an answer: nothing yet says where what it is about is
-KINDS = ("seeing", "spelling", "copying", "nothing", "opening", "early")
 EARLY = 1  # the layer, from 0, with the head that looks there first
 
 
@@ -214,39 +215,53 @@ class LookingLoss:
         screens of each; prefix (P,): the ids of all. Who has nothing to see looks at
         the first token."""
         image = (prefix == self.image_token_id).nonzero().flatten()
-        middle = len(states) // 2
-        pointing: list[Tensor] = []
-        finding: list[Tensor] = []
-        kinds: dict[str, list[Tensor]] = {kind: [] for kind in KINDS}
+        points: Losses = defaultdict(list)
+        looks: Losses = defaultdict(list)
         for b, shown in enumerate(prompts):
             tiles = [tile_tokens(image, s.screen, self.side, s.start) for s in shown]
             every = torch.cat(tiles)
-            pictures, questions, _ = states[middle]
+            pictures, questions, _ = states[len(states) // 2]
             tokens = norm(pictures[b, every])
-            for one, mine in zip(shown, tiles, strict=True):
-                see = sights(one.screen, one.asked, self.side)
-                if see is None:
-                    continue
-                asking = norm(questions[b, see.question, see.place])
-                chances = aids.pointing(asking, tokens)
-                own = torch.isin(every, mine)
-                missing = -(see.share * chances[:, own]).sum(1)
-                pointing.append(missing[~see.opening])
-                finding.append(missing[see.opening])
+            for change, k, see in self.told_apart(shown):
                 places = b, see.question, see.place
-                seen = states[EARLY][2].weights(*places)[self.finder][:, mine]
-                kinds["early"].append(found_early(see, seen))
-                for kind, (_, _, look) in zip(COPIED, states[-2:], strict=True):
-                    seen = look.weights(*places)  # (heads, N, P)
-                    losses = self.seen(see, seen[..., mine], seen[..., image[0]], kind)
-                    for name, loss in losses:
-                        kinds[name].append(loss)
-        if not pointing:
-            zero = torch.zeros(())
-            return zero, zero
+                chances = aids.pointing(norm(questions[places]), tokens)
+                own = torch.isin(every, tiles[k])
+                missing = -(see.share * chances[:, own]).sum(1)
+                points["opening", change].append(missing[see.opening])
+                points["later", change].append(missing[~see.opening])
+                layers = states[EARLY], *states[-2:]
+                weights = [look.weights(*places) for _, _, look in layers]
+                found = self.all_seen(see, weights, tiles[k], int(image[0]))
+                for name, loss in found:
+                    looks[name, change].append(loss)
         # Each counts as one: those that come most often must not drown the rest.
-        looking = sum(mean(losses) for losses in kinds.values())
-        return mean(pointing) + mean(finding), looking
+        zero = torch.zeros(())
+        pointing, looking = (
+            sum(map(mean, losses.values()), zero) for losses in (points, looks)
+        )
+        return pointing, looking
+
+    def told_apart(self, shown: list[Shown]) -> Iterator[tuple[bool, int, Sights]]:
+        """What answers about changes, true, are to see of each screen, from 0, and what
+        all others are."""
+        for k, one in enumerate(shown):
+            for change in (True, False):
+                asked = [
+                    a if (a.task in CHANGES) == change else replace(a, about=[])
+                    for a in one.asked
+                ]
+                if see := sights(one.screen, asked, self.side):
+                    yield change, k, see
+
+    def all_seen(
+        self, see: Sights, weights: list[Tensor], tiles: Tensor, first: int
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Losses of what positions see, by attention (heads, N, P) of layer `EARLY` and
+        of the last two: on a screen's tiles, and on the first visual token."""
+        early, *late = weights
+        yield "early", found_early(see, early[self.finder][:, tiles])
+        for seen, copied in zip(late, COPIED, strict=True):
+            yield from self.seen(see, seen[..., tiles], seen[..., first], copied)
 
     def seen(
         self, see: Sights, seen: Tensor, first: Tensor, copied: str

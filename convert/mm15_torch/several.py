@@ -25,7 +25,7 @@ from mm15_mlx.screens.several import (
 )
 from mm15_mlx.tiling import plan
 
-SHARES = {"any": 0.3, "pair": 0.28, "part": 0.2, "flow": 0.22}  # of what there is
+SHARES = {"any": 0.16, "pair": 0.28, "part": 0.38, "flow": 0.18}  # of what there is
 FLOWS = 8  # of a batch: of a part of their visual tokens each (frames.py)
 PARTS = 6  # of pairs, of a batch
 CUT, LEFT = 0.6, 0.8  # of flows, and what is left of their frames' sides, at least

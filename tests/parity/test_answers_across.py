@@ -5,8 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mm15_mlx.config import ModelConfig
+from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.comparing import shares
-from mm15_mlx.convert.mm15_torch.looking import OPENING, openings, sights
+from mm15_mlx.convert.mm15_torch.looking import (
+    OPENING,
+    LookingLoss,
+    openings,
+    shown_together,
+    sights,
+)
+from mm15_mlx.convert.mm15_torch.model import MM15
+from mm15_mlx.convert.mm15_torch.packed import packed_states
 from mm15_mlx.convert.mm15_torch.samples import (
     NO_TARGET,
     Asked,
@@ -16,6 +26,7 @@ from mm15_mlx.convert.mm15_torch.samples import (
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.screens.questions import Question
 from tests.parity.test_looking import (  # noqa: F401
+    BACK,
     SAVE,
     SIZE,
     config,
@@ -55,3 +66,35 @@ def test_answers_about_both_screens_weigh_as_much_as_all_others() -> None:
     assert weights(asked("which_text", 1), many, many) == [8] + [1] * 16  # no more
     assert weights(many, few, few, few, few, few) == [1] * 18
     assert weights(few) == [1] * 2 and weights(many) == [1] * 8
+
+
+@torch.no_grad()
+def test_where_answers_about_a_change_look_counts_however_many_others_there_are(
+    config: ModelConfig,  # noqa: F811
+    samples: SampleEncoder,
+    screen: Screen,  # noqa: F811
+) -> None:
+    """Questions alike but for their task, of which only one is about a change."""
+    torch.manual_seed(0)
+    width = config.text_config.hidden_size
+    decoder, aids, loss = MM15(config).decoder, Aids(width), LookingLoss(config)
+    sizes, tilings = [SIZE] * 2, [screen.tiling] * 2
+    prefix = torch.tensor(samples.question_ids("", sizes, tilings)[0])
+
+    def losses(**boxes: int) -> list[float]:
+        several = [
+            Question(t, "?", "second") for t, n in boxes.items() for _ in range(n)
+        ]
+        asked = [samples.ask(q, sizes, tilings, 100) for q in several]
+        there = [
+            (1, BACK["box"] if q.task == "changed" else SAVE["box"]) for q in several
+        ]
+        batch = collate(prefix, [asked])
+        x = torch.randn(1, len(prefix), width, generator=torch.manual_seed(1))
+        states = packed_states(decoder, x, decoder.embed_tokens(batch.ids))
+        shown = shown_together([screen] * 2, asked, there, 20)
+        return [x.item() for x in loss(aids, decoder.norm, states, [shown], prefix)]
+
+    one, few, many = losses(changed=1), losses(which=1), losses(changed=1, which=9)
+    both = [a + b for a, b in zip(one, few, strict=True)]
+    assert many == pytest.approx(both, rel=2e-3)
