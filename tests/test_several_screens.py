@@ -182,6 +182,19 @@ def test_where_what_was_tapped_is_to_be_seen() -> None:
     assert made and made.there == (0, box)
 
 
+def test_what_is_gone_is_found_where_it_was_and_read_on_the_first_screen() -> None:
+    """Nothing on the first says that it goes; the second looks otherwise there."""
+    after = screen("Notes", "One")
+    after["pair"] = {"change": found(Step("removed", "Two"), PAGE, after)}
+    made = several.changed(Random(0), PAGE, after)
+    box = after["pair"]["change"]["box"]
+    assert made and made.places == ((1, box), (0, box))
+    added = screen("Notes", "One", "Two", "Three")
+    added["pair"] = {"change": found(Step("added", "Three"), PAGE, added)}
+    made = several.changed(Random(0), PAGE, added)
+    assert made and made.places == (made.there,) * 2 and made.there[0] == 1
+
+
 def test_the_line_that_is_read_with_an_answer() -> None:
     """Of a removal on the first screen; of a switch, the words beside it; of a name
     that stands twice, neither."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mm15_mlx.config import ModelConfig, UserError
 from mm15_mlx.convert.mm15_torch.augment import move
-from mm15_mlx.convert.mm15_torch.looking import Place
+from mm15_mlx.convert.mm15_torch.looking import Places
 from mm15_mlx.convert.mm15_torch.pages import KIT
 from mm15_mlx.convert.mm15_torch.samples import (
     Asked,
@@ -194,22 +194,20 @@ class Draws:
                 break
         return screens, collate(self.prefix(screens[:1]), asked)
 
-    def together(
-        self, rng: Random
-    ) -> tuple[list[Screen], Batch, list[list[Place | None]]]:
+    def together(self, rng: Random) -> tuple[list[Screen], Batch, list[list[Places]]]:
         """The screens of one prompt after those of another, as many to each, questions
-        about all of a prompt's, and where each is answered."""
+        about all of a prompt's, and where the answer to each looks."""
         screens: list[Screen] = []
         asked: list[list[Asked]] = []
-        there: list[list[Place | None]] = []
+        there: list[list[Places]] = []
         while not asked:
             for shown, drawn in self.several.draw(rng, self.args.questions):
                 fits = [(self.fitting([d.question], shown, LONGEST), d) for d in drawn]
-                found = [(mine[0], d.there) for mine, d in fits if mine]
+                found = [(mine[0], d.places) for mine, d in fits if mine]
                 if found:
                     screens += shown
                     asked.append([a for a, _ in found])
-                    there.append([place for _, place in found])
+                    there.append([places for _, places in found])
         prefix = self.prefix(screens[: len(screens) // len(asked)])
         return screens, collate(prefix, asked), there
 

@@ -27,9 +27,10 @@ from mm15_mlx.convert.mm15_torch.packed import States
 from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Asked, piece_at
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.convert.mm15_torch.targets import edges_in, halves_in
-from mm15_mlx.screens.questions import Box
+from mm15_mlx.screens.several import Place
 
-Place = tuple[int, Box]  # a screen, from 0, and a box in its pixels
+# Until an answer has given its box, and after.
+Places = tuple[Place | None, Place | None]
 Losses = dict[tuple[str, bool], list[Tensor]]  # by kind, and whether of a change
 COPIED = ("elements", "texts")  # what the last two layers copy
 INSIDE = 0.4  # of what the fullest token holds of a box
@@ -169,17 +170,21 @@ class Shown:
 def shown_together(
     screens: list[Screen],
     asked: list[Asked],
-    there: list[Place | None],
+    there: list[Places],
     side: int,
 ) -> list[Shown]:
-    """Screens of one prompt. there: for each question the screen, from 0, and the box
-    in its pixels that the answer is about."""
+    """Screens of one prompt. there: for each question the places that its answer is
+    about."""
     found, start = [], 0
     for k, screen in enumerate(screens):
         mine = []
-        for a, place in zip(asked, there, strict=True):
-            box = place[1] if place and place[0] == k else None
-            about = [None if t == NO_TARGET else box for t in a.target]
+        for a, places in zip(asked, there, strict=True):
+            first, then = (p[1] if p and p[0] == k else None for p in places)
+            given = max((t for t, n in enumerate(a.coordinate) if n >= 0), default=-1)
+            about = [
+                None if token == NO_TARGET else first if t <= given else then
+                for t, token in enumerate(a.target)
+            ]
             mine.append(replace(a, about=about))
         found.append(Shown(screen, mine, start))
         start += len(screen.tiling.indices) * side * side

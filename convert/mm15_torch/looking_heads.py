@@ -236,7 +236,7 @@ def pair_in(
     draws, side = trainer.draws, trainer.config.connector_config.pooled_grid
     shown = [s.row for s in screens]
     about = [
-        (asked, m.there)
+        (asked, m.places)
         for m in several
         if m.there and m.question.task in CHANGES and m.images == shown
         for asked in draws.fitting([m.question], screens, LONGEST)

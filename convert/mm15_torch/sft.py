@@ -36,7 +36,7 @@ from mm15_mlx.convert.mm15_torch.half import autocast
 from mm15_mlx.convert.mm15_torch.lateness import fitted, frame_means
 from mm15_mlx.convert.mm15_torch.looking import (
     LookingLoss,
-    Place,
+    Places,
     Shown,
     mean,
     shown_together,
@@ -251,7 +251,7 @@ class Trainer:
         self,
         screens: list[Screen],
         batch: Batch,
-        there: list[list[Place | None]],
+        there: list[list[Places]],
         rng: Random,
     ) -> dict[str, Tensor]:
         """Logits and targets of answers about several screens, and the losses of where

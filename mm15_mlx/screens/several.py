@@ -26,6 +26,7 @@ from mm15_mlx.screens.questions import (
 )
 
 Row = dict[str, Any]
+Place = tuple[int, Box]  # a picture, from 0, and a box in its pixels
 
 CHANGE_PROMPT = "What changed from the first screen to the second?"
 TAPPED_PROMPT = "What was tapped on the first screen to get to the second?"
@@ -42,11 +43,18 @@ class Several:
     """The screens in the order in which they are shown, and a question about them.
 
     there: where the answer is to be seen, a picture from 0 and a box in its pixels.
+    found: where it is found, until the answer has given its box; None: there.
     """
 
     images: list[Row]
     question: Question
-    there: tuple[int, Box] | None = None
+    there: Place | None = None
+    found: Place | None = None
+
+    @property
+    def places(self) -> tuple[Place | None, Place | None]:
+        """Where to look until the answer has given its box, and after."""
+        return self.found or self.there, self.there
 
 
 def box_of(box: Sequence[float], image: int) -> str:
@@ -176,18 +184,19 @@ def named_line(row: Row, words: str) -> Box | None:
 
 def changed(rng: Random, before: Row, after: Row) -> Several | None:
     """Where something happened, and what: mostly on the second picture, a removal on
-    the first. The place comes first: who has found that reads the rest there."""
+    the first. The place comes first: who has found that reads the rest there. Where
+    something is gone only the second looks otherwise, so there it is found."""
     change = change_of(after)
     if not change:
         return None
-    answer, there = change["words"], None
+    answer, there, found = change["words"], None, None
     lines: tuple[Box | None, ...] = ()
     if change["box"]:
-        there = change["on"], change["box"]
+        there, found = (change["on"], change["box"]), (1, change["box"])
         lines = (named_line((before, after)[change["on"]], answer),) * 2
         answer = f"{box_of(change['box'], change['on'])} {answer}"
     question = Question("changed", CHANGE_PROMPT, answer, lines)
-    return Several([before, after], question, there)
+    return Several([before, after], question, there, found)
 
 
 def tapped(rng: Random, before: Row, after: Row) -> Several | None:

@@ -68,6 +68,27 @@ def test_answers_about_both_screens_weigh_as_much_as_all_others() -> None:
     assert weights(few) == [1] * 2 and weights(many) == [1] * 8
 
 
+def test_the_rest_of_an_answer_may_look_elsewhere_than_its_box(
+    samples: SampleEncoder,
+    screen: Screen,  # noqa: F811
+) -> None:
+    """What was removed is found on the second screen and read on the first."""
+    answer = '<box image=0>30.5,484,90,500</box> the item "Save" was removed'
+    sizes, tilings = [SIZE] * 2, [screen.tiling] * 2
+    asked = samples.ask(Question("changed", "?", answer), sizes, tilings, 100)
+    places = (1, SAVE["box"]), (0, SAVE["box"])
+    first, second = (
+        shown.asked[0].about
+        for shown in shown_together([screen] * 2, [asked], [places], 20)
+    )
+    opens, ends = openings(asked)[0], len(asked.target)
+    numbers = [t for t, n in enumerate(asked.coordinate) if n != NO_TARGET]
+    assert len(numbers) == 4 and opens < numbers[0]
+    boxed = range(opens, numbers[-1] + 1)
+    assert [t for t, box in enumerate(second) if box] == list(boxed)
+    assert [t for t, box in enumerate(first) if box] == list(range(boxed.stop, ends))
+
+
 @torch.no_grad()
 def test_where_answers_about_a_change_look_counts_however_many_others_there_are(
     config: ModelConfig,  # noqa: F811
@@ -92,7 +113,7 @@ def test_where_answers_about_a_change_look_counts_however_many_others_there_are(
         batch = collate(prefix, [asked])
         x = torch.randn(1, len(prefix), width, generator=torch.manual_seed(1))
         states = packed_states(decoder, x, decoder.embed_tokens(batch.ids))
-        shown = shown_together([screen] * 2, asked, there, 20)
+        shown = shown_together([screen] * 2, asked, [(p, p) for p in there], 20)
         return [x.item() for x in loss(aids, decoder.norm, states, [shown], prefix)]
 
     one, few, many = losses(changed=1), losses(which=1), losses(changed=1, which=9)

@@ -207,7 +207,7 @@ def flows(
 def test_a_batch_has_several_flows(flows: Make) -> None:
     draws = flows("--several", 1).draws
     shown, batch, there = draws.together(Random(0))
-    assert len(shown) == 4 * several.FLOWS and there == [[None]] * several.FLOWS
+    assert len(shown) == 4 * several.FLOWS and there == [[(None, None)]] * several.FLOWS
     for k in range(several.FLOWS):
         mine = shown[4 * k : 4 * k + 4]
         assert all(len(s.tiling.indices) == 1 for s in mine)  # not split

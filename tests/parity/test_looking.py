@@ -256,8 +256,8 @@ def test_of_two_screens_the_one_that_has_it_is_found(
     sizes, tilings = [SIZE] * 2, [screen.tiling] * 2
     question = Question(task, "Which screen has it?", "second")
     asked = [samples.ask(question, sizes, tilings, 100)]
-    nowhere = shown_together([screen] * 2, asked, [None], 20)
-    shown = shown_together([screen] * 2, asked, [(1, box)], 20)
+    nowhere = shown_together([screen] * 2, asked, [(None, None)], 20)
+    shown = shown_together([screen] * 2, asked, [((1, box),) * 2], 20)
     assert shown[1].start == len(screen.tiling.indices) * 400
     assert set(map(str, shown[0].asked[0].about)) == {"None"}
     answering = [t != NO_TARGET for t in asked[0].target]
