@@ -315,7 +315,7 @@ def begin_looking(
 
 
 def mean_of(values: list[float]) -> float:
-    return round(sum(values) / len(values), 3)
+    return round(sum(values) / len(values), 3) + 0.0  # not -0
 
 
 def main() -> None:
