@@ -243,8 +243,34 @@ def test_the_state_of_a_switch_is_asked_of_both_screens() -> None:
         assert made.question.prompt == "On which screen is the Wi-Fi switch on?"
         assert made.images[several.PLACES.index(made.question.answer)] is after
         answers[made.question.answer] += 1
+        assert made.there == (1, made.images[1]["elements"][0]["box"])
     assert 10 < answers["first"] < 30
     assert several.which_state(Random(0), before, before) is None
+
+
+def test_of_tabs_the_one_before_is_asked_for_too() -> None:
+    """So the order in which they are shown does not tell the answer."""
+    after = chosen(PAGE)
+    after["pair"] = {"change": found(Step("tab", "Shop"), PAGE, after)}
+    in_order = Counter()
+    for seed in range(80):
+        made = several.which_state(Random(seed), PAGE, after)
+        assert made and made.question.task == "which_state"
+        name = made.question.prompt.removeprefix("On which screen is the ")
+        name = name.removesuffix(" tab selected?")
+        where = several.PLACES.index(made.question.answer)
+        assert made.images[where] is {"Home": PAGE, "Shop": after}[name]
+        box = several.states(made.images[1], "tab")[name][1]
+        assert made.there == (1, box)
+        if made.images[0] is PAGE:
+            in_order[made.question.answer] += 1
+    assert min(in_order["first"], in_order["second"]) > 10
+
+
+def test_what_stands_twice_has_no_state_by_its_name() -> None:
+    twice = switches(True)
+    twice["elements"] = [e for e in twice["elements"] for _ in range(2)]
+    assert several.states(twice, "switch") == {} != several.states(PAGE, "tab")
 
 
 def test_a_flow_is_put_in_order() -> None:

@@ -218,22 +218,34 @@ def tapped(rng: Random, before: Row, after: Row) -> Several | None:
 
 
 def which_state(rng: Random, before: Row, after: Row) -> Several | None:
-    """On which of two screens a switch is on or a box selected; shown either way."""
-    change = change_of(after)
-    if not change or change["kind"] not in ("switch", "checkbox"):
+    """On which of two screens a switch is on, or a box or a tab selected; shown either
+    way. Only the second shown can tell that it differs, so there it is to be seen."""
+    kind = (change_of(after) or {}).get("kind", "")
+    if kind not in ("switch", "checkbox", "tab"):
         return None
-    kind, label = change["kind"], change["tapped"]["label"]
     rows = [before, after]
     rng.shuffle(rows)
-    on = [
-        (k, e["box"])
-        for k, row in enumerate(rows)
-        for e in row["elements"]
-        if (e["type"], e["label"]) == (kind, label) and e["state"].get("checked")
-    ]
+    first, second = (states(row, kind) for row in rows)
+    differ = [k for k, (on, _) in second.items() if first.get(k, (on, None))[0] != on]
+    if not differ:
+        return None
+    label = rng.choice(differ)
+    on, box = second[label]
     word = "on" if kind == "switch" else "selected"
     prompt = f"On which screen is the {label} {kind} {word}?"
-    return Several(rows, Question("which_state", prompt, PLACES[on[0][0]]), on[0])
+    return Several(rows, Question("which_state", prompt, PLACES[on]), (1, box))
+
+
+def states(row: Row, kind: str) -> dict[str, tuple[bool, Box]]:
+    """Whether what has a state is on, and its box, by label; none that stands twice."""
+    name = "selected" if kind == "tab" else "checked"
+    every = [e for e in row["elements"] if e["type"] == kind]
+    single = once([e["label"] for e in every])
+    return {
+        e["label"]: (bool(e["state"].get(name)), e["box"])
+        for e in every
+        if e["label"] in single
+    }
 
 
 # -- a flow ----------------------------------------------------------------------------
