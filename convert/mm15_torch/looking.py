@@ -191,6 +191,28 @@ def shown_together(
     return found
 
 
+def nothing_seen(shown: list[Shown], side: int) -> Sights | None:
+    """Where answers about changes open that no place shows, such as scrolling; as if on
+    the last screen."""
+    last = shown[-1]
+    where = [
+        (k, t)
+        for k, asked in enumerate(last.asked)
+        if asked.task in CHANGES
+        for t in openings(asked)
+        if not any(one.asked[k].about[t] for one in shown)
+    ]
+    if not where:
+        return None
+    question, place = torch.tensor(where).T
+    tokens = len(last.screen.tiles) * side**2
+    yes = torch.ones(len(where), dtype=torch.bool)
+    none = torch.zeros(len(where), 4, tokens, dtype=torch.bool)
+    return Sights(
+        question, place, none[:, 0].float(), none[:, :2], none, ~yes, ~yes, yes, yes
+    )
+
+
 def tile_tokens(image: Tensor, screen: Screen, side: int, start: int = 0) -> Tensor:
     """Where in a prompt a screen's tiles are, without its overview. image: where visual
     tokens are; start: of them all, the screen's first."""
@@ -232,8 +254,9 @@ class LookingLoss:
                 chances = aids.pointing(norm(questions[places]), tokens)
                 own = torch.isin(every, tiles[k])
                 missing = -(see.share * chances[:, own]).sum(1)
-                points["opening", change].append(missing[see.opening])
-                points["later", change].append(missing[~see.opening])
+                there = see.share.any(1)
+                points["opening", change].append(missing[there & see.opening])
+                points["later", change].append(missing[there & ~see.opening])
                 layers = states[EARLY], *states[-2:]
                 weights = [look.weights(*places) for _, _, look in layers]
                 found = self.all_seen(see, weights, tiles[k], int(image[0]))
@@ -257,6 +280,8 @@ class LookingLoss:
                 ]
                 if see := sights(one.screen, asked, self.side):
                     yield change, k, see
+        if see := nothing_seen(shown, self.side):
+            yield True, len(shown) - 1, see
 
     def all_seen(
         self, see: Sights, weights: list[Tensor], tiles: Tensor, first: int
@@ -264,7 +289,8 @@ class LookingLoss:
         """Losses of what positions see, by attention (heads, N, P) of layer `EARLY` and
         of the last two: on a screen's tiles, and on the first visual token."""
         early, *late = weights
-        yield "early", found_early(see, early[self.finder][:, tiles])
+        finder = early[self.finder]
+        yield "early", found_early(see, finder[:, tiles], finder[:, first])
         for seen, copied in zip(late, COPIED, strict=True):
             yield from self.seen(see, seen[..., tiles], seen[..., first], copied)
 
@@ -287,8 +313,7 @@ class LookingLoss:
             yield "nothing", loss[~target.any(1)]
 
 
-def found_early(see: Sights, seen: Tensor) -> Tensor:
+def found_early(see: Sights, seen: Tensor, first: Tensor) -> Tensor:
     """Losses of where answers about what changed open: attention `seen` (N, V) of the
-    head that finds it."""
-    mass = (seen * (see.share > 0)).sum(1)
-    return lost(mass[see.opening & see.changed])
+    head that finds it, and on the first token, `first` (N,)."""
+    return missed(seen, first, see.share > 0)[see.opening & see.changed]

@@ -39,6 +39,7 @@ from mm15_mlx.convert.mm15_torch.looking import (
     Sights,
     finding_head,
     found_early,
+    nothing_seen,
     shown_together,
     sights,
     tile_tokens,
@@ -238,7 +239,7 @@ def pair_in(
     about = [
         (asked, m.places)
         for m in several
-        if m.there and m.question.task in CHANGES and m.images == shown
+        if m.question.task in CHANGES and m.images == shown
         for asked in draws.fitting([m.question], screens, LONGEST)
     ]
     if not about or len({s.size for s in screens}) > 1:
@@ -251,21 +252,25 @@ def pair_in(
     questions = trainer.model.decoder.embed_tokens(batch.ids)
     prompt = Prompt(prefix.bfloat16(), questions, trainer.places(screens[0], ids))
     image = (ids == trainer.image_id).nonzero().flatten()
+    together = shown_together(screens, asked, there, side)
+    tiles = [tile_tokens(image, one.screen, side, one.start) for one in together]
     seen = [
-        (see, tile_tokens(image, one.screen, side, one.start))
-        for one in shown_together(screens, asked, there, side)
+        (see, mine)
+        for one, mine in zip(together, tiles, strict=True)
         if (see := sights(one.screen, one.asked, side))
     ]
+    if see := nothing_seen(together, side):
+        seen.append((see, tiles[-1]))
     return Pair(prompt, seen, int(image[0]))
 
 
 def pairs_in(trainer: Trainer, parts: int, whole: int) -> list[Pair]:
-    """Of each kind of change as many; UserError where none is told of a box."""
+    """Of each kind of change as many; UserError where nothing is told of any."""
     shown = shown_pairs(trainer, parts, whole)
     found = [pair for some in shown if (pair := pair_in(trainer, *some))]
     if not found:
         raise UserError(
-            f"--screens: a box says what changed in none of {parts + whole} pairs of "
+            f"--screens: what changed is told of none of {parts + whole} pairs of "
             f"{', '.join(map(str, trainer.args.screens))}; make some with data screens "
             "--pairs"
         )
@@ -287,7 +292,7 @@ def stages(trainer: Trainer) -> list[tuple[Heads, Goal]]:
     config, looking = decoder.config, LookingLoss(trainer.config)
 
     def finds(see: Sights, seen: Tensor, first: Tensor) -> list[tuple[str, Tensor]]:
-        return [("early", found_early(see, seen[0]))]
+        return [("early", found_early(see, seen[0], first[0]))]
 
     def copies(copied: str) -> Goal:
         return lambda see, seen, first: list(looking.seen(see, seen, first, copied))

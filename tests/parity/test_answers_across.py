@@ -11,6 +11,7 @@ from mm15_mlx.convert.mm15_torch.comparing import shares
 from mm15_mlx.convert.mm15_torch.looking import (
     OPENING,
     LookingLoss,
+    nothing_seen,
     openings,
     shown_together,
     sights,
@@ -87,6 +88,27 @@ def test_the_rest_of_an_answer_may_look_elsewhere_than_its_box(
     boxed = range(opens, numbers[-1] + 1)
     assert [t for t, box in enumerate(second) if box] == list(boxed)
     assert [t for t, box in enumerate(first) if box] == list(range(boxed.stop, ends))
+
+
+def test_what_no_place_shows_is_sought_nowhere(
+    samples: SampleEncoder,
+    screen: Screen,  # noqa: F811
+) -> None:
+    """That a page was scrolled; of other tasks, such as an order, nothing is sought."""
+    answer = "the page was scrolled down"
+    sizes, tilings = [SIZE] * 2, [screen.tiling] * 2
+    asked = [
+        samples.ask(Question(task, "?", answer), sizes, tilings, 100)
+        for task in ("changed", "order", "changed")
+    ]
+    there = [(None, None), (None, None), ((1, SAVE["box"]),) * 2]
+    see = nothing_seen(shown_together([screen] * 2, asked, there, 20), 20)
+    assert see.question.tolist() == [0] * OPENING
+    assert see.place.tolist() == openings(asked[0])
+    assert see.opening.all() and see.changed.all() and not see.spelled.any()
+    assert not (see.share.any() or see.halves.any() or see.edges.any())
+    none = shown_together([screen] * 2, asked[1:], there[1:], 20)
+    assert nothing_seen(none, 20) is None
 
 
 @torch.no_grad()

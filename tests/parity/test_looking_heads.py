@@ -1,5 +1,6 @@
 """Heads that look begin with finding what changed."""
 
+import math
 from random import Random
 
 import pytest
@@ -11,6 +12,7 @@ from mm15_mlx.convert.mm15_torch.decoder import Decoder
 from mm15_mlx.convert.mm15_torch.first_layer import shown_pairs
 from mm15_mlx.convert.mm15_torch.looking import (
     EARLY,
+    OPENING,
     Sights,
     copying_heads,
     finding_head,
@@ -26,6 +28,8 @@ from mm15_mlx.convert.mm15_torch.looking_heads import (
     stages,
 )
 from mm15_mlx.convert.mm15_torch.packed import packed_states
+from mm15_mlx.screens.questions import Question
+from mm15_mlx.screens.several import Several
 from tests.parity.test_comparing_head import steps  # noqa: F401
 from tests.parity.test_recipe import Make, make, tiny  # noqa: F401
 
@@ -172,11 +176,29 @@ def test_what_a_pair_asks_and_where_it_is(steps: Make) -> None:  # noqa: F811
     assert pair_in(trainer, found[0][0], []) is None
 
 
+def test_where_no_place_shows_what_changed_the_first_token_is_looked_at(
+    steps: Make,  # noqa: F811
+) -> None:
+    trainer = steps("--whole", "--lines", 0)
+    screens, _ = next(shown_pairs(trainer, 0, 1))
+    question = Question("changed", "?", "the page was scrolled down")
+    asked = Several([s.row for s in screens], question)
+    made = pair_in(trainer, screens, [asked])
+    ((see, mine),) = made.seen
+    assert len(see.place) == OPENING and not see.share.any()
+    for heads, goal in stages(trainer):
+        seen = torch.rand(heads.count, OPENING, len(mine))
+        for first, loss in ((0.0, -math.log(1e-3)), (1.0, -math.log(1.001))):
+            found = goal(see, seen, torch.full(seen.shape[:2], first))
+            losses = torch.cat([loss for _, loss in found])
+            assert len(losses) and torch.allclose(losses, torch.tensor(loss), atol=1e-5)
+
+
 def test_screens_without_pairs_are_named(make: Make) -> None:  # noqa: F811
     with pytest.raises(UserError, match="no pairs in .*data screens --pairs"):
         begin_looking(make("--whole", "--lines", 0), parts=1, whole=1, others=1)
 
 
 def test_pairs_of_which_nothing_is_told_are_named(steps: Make) -> None:  # noqa: F811
-    with pytest.raises(UserError, match="what changed in none of 0 pairs of .*screens"):
+    with pytest.raises(UserError, match="told of none of 0 pairs of .*screens"):
         begin_looking(steps("--whole", "--lines", 0), parts=0, whole=0, others=1)
