@@ -71,6 +71,17 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+# Whether the picture lies where it lay when this was asked before: what is still being
+# laid out moves from under a finger.
+STILL = """() => {
+    const box = document.querySelector('svg.mm-canvas').getBoundingClientRect();
+    const now = [box.x, box.y, box.width, document.body.scrollHeight].join();
+    const still = now === window.mmWas;
+    window.mmWas = now;
+    return still;
+}"""
+
+
 class User:
     """A tab of its own, and what a person does in it."""
 
@@ -119,6 +130,7 @@ class User:
     def picture(self, *files: Path) -> None:
         self.upload(*files)
         self.page.wait_for_selector("svg.mm-canvas")
+        self.page.wait_for_function(STILL, polling=150)
 
     def ask(self, question: str) -> None:
         self.page.fill("#mm-question textarea", question)
