@@ -11,14 +11,18 @@ class Aids(nn.Module):
 
     Boxes: from a visual token, those of its line and of its element. The coordinates
     are read by the decoder's own location embeddings, so that an answer can take them
-    over as they are. Pointing: a product of queries and keys. Pictures: which of the
-    prompt's a visual token belongs to, whether the one before is otherwise there, and
-    how late in a flow its picture is.
+    over as they are. Later: the word pieces that a token holds after its first.
+    Pointing: a product of queries and keys. Pictures: which of the prompt's a visual
+    token belongs to, whether the one before is otherwise there, and how late in a flow
+    its picture is.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.maps = nn.ModuleDict({k: nn.Linear(width, 4 * width) for k in BOXES})
+        self.later = nn.Linear(width, width)
+        nn.init.eye_(self.later.weight)  # at first what it names as the first
+        nn.init.zeros_(self.later.bias)
         self.query, self.key = (nn.Linear(width, 128) for _ in range(2))
         self.picture = nn.Linear(width, PICTURES)
         self.otherwise = nn.Linear(width, 1)

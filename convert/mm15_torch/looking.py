@@ -2,12 +2,12 @@
 
 After half of the layers a position points at the visual tokens that its box is about.
 In the two layers after that its heads share the work. Two see the box, its upper and
-its lower half, or where the next piece of a line of text ends; four copy one number of
-the box each, from the tokens at its edge: in the last layer but one that of an element,
-in the last that of a line of text. The overview is left out. Of two screens, what an
-answer is about has to be found before a word of it is given: where such answers open
-counts as much as all that follows, and of what changed one head of the second layer
-looks there as soon as the first has told what differs (comparing.py).
+its lower half, or where the next piece of a line of text ends (pieces.py); four copy
+one number of the box each, from the tokens at its edge: in the last layer but one that
+of an element, in the last that of a line of text. The overview is left out. Of two
+screens, what an answer is about has to be found before a word of it is given: where
+such answers open counts as much as all that follows, and of what changed one head of
+the second layer looks there as soon as the first has told what differs (comparing.py).
 
 N positions, P tokens of the picture's prefix, V visual tokens of its tiles.
 """
@@ -24,10 +24,12 @@ from torch.nn import functional as F
 from mm15_mlx.config import ModelConfig, TextConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.packed import States
-from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Asked, piece_at
+from mm15_mlx.convert.mm15_torch.pieces import Spelling
+from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Asked
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.convert.mm15_torch.targets import edges_in, halves_in
 from mm15_mlx.screens.several import Place
+from mm15_mlx.tokenizer import Tokenizer
 
 # Until an answer has given its box, and after.
 Places = tuple[Place | None, Place | None]
@@ -67,7 +69,7 @@ class Sights:
     question: Tensor  # (N,)
     place: Tensor  # (N,), of the position in its question
     share: Tensor  # (N, V), of the box in each token
-    halves: Tensor  # (N, 2, V) bool; one token for a piece of text
+    halves: Tensor  # (N, 2, V) bool; one token for a piece of text, or none
     edges: Tensor  # (N, 4, V) bool; all false but for the number that comes next
     line: Tensor  # (N,) bool, whether the box is a line's
     spelled: Tensor  # (N,) bool, whether a piece of a line's text comes next
@@ -75,7 +77,9 @@ class Sights:
     changed: Tensor  # (N,) bool, whether it is about what changed
 
 
-def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
+def sights(
+    screen: Screen, asked: list[Asked], tokenizer: Tokenizer, side: int
+) -> Sights | None:
     """Of the answers about one screen, `side`² tokens a tile."""
     where = [
         (k, t, tuple(box))
@@ -96,8 +100,10 @@ def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
     share = share / share.sum(1, keepdim=True).clamp(min=1e-9)
     most = area.amax((1, 2), keepdim=True).clamp(min=1e-9)
     halves = (area >= INSIDE * most)[mine]
-    piece = pieces(screen, asked, where, side)
-    halves[piece >= 0] = F.one_hot(piece[piece >= 0], area.shape[-1]).bool()[:, None]
+    piece, heads = pieces(screen, asked, where, tokenizer, side)
+    spelled = piece >= 0
+    ends = F.one_hot(piece[spelled], area.shape[-1]).bool()
+    halves[spelled] = ends[:, None] & heads[spelled][..., None]
     coordinate = torch.tensor([asked[k].coordinate[t] for k, t, _ in where])
     next_one = coordinate[:, None] == torch.arange(4)
     edges = torch.from_numpy(edge)[mine] & next_one[..., None]
@@ -106,7 +112,7 @@ def sights(screen: Screen, asked: list[Asked], side: int) -> Sights | None:
     opening = torch.tensor([t in opened[k] for k, t, _ in where])
     changed = torch.tensor([asked[k].task in CHANGES for k, _, _ in where])
     return Sights(
-        question, place, share[mine], halves, edges, line, piece >= 0, opening, changed
+        question, place, share[mine], halves, edges, line, spelled, opening, changed
     )
 
 
@@ -125,19 +131,27 @@ def pieces(
     screen: Screen,
     asked: list[Asked],
     where: list[tuple[int, int, tuple[float, ...]]],
+    tokenizer: Tokenizer,
     side: int,
-) -> Tensor:
-    """Of each position the visual token in which the next piece ends, or -1."""
+) -> tuple[Tensor, Tensor]:
+    """Of each position the visual token in which the next piece ends, or -1 (N,), and
+    which of the two heads hand it over (N, 2)."""
     lines = {tuple(line["box"]): line for line in screen.row["texts"]}
+    spelt: dict[tuple[float, ...], Spelling] = {}
     found = []
     for k, t, _ in where:
-        line = lines.get(tuple(asked[k].line[t] or ()))
-        if line is None:
-            found.append(-1)
-        else:
-            end = asked[k].end[t]
-            found.append(piece_at(line, end, screen.tiling, screen.tiles, side))
-    return torch.tensor(found)
+        box = tuple(asked[k].line[t] or ())
+        if box not in lines:
+            found.append((-1, False, False))
+            continue
+        if box not in spelt:
+            spelt[box] = Spelling(
+                lines[box], tokenizer, screen.tiling, screen.tiles, side
+            )
+        end = asked[k].end[t]
+        found.append((spelt[box].token(end), *spelt[box].heads(end)))
+    every = torch.tensor(found)
+    return every[:, 0], every[:, 1:].bool()
 
 
 def lost(mass: Tensor) -> Tensor:
@@ -223,7 +237,8 @@ def tile_tokens(image: Tensor, screen: Screen, side: int, start: int = 0) -> Ten
 class LookingLoss:
     """Losses on where the answers of a batch point and look."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
         self.image_token_id = config.prompt.image_token_id
         self.side = config.connector_config.pooled_grid
         self.halving = halving_heads(config.text_config)
@@ -278,7 +293,7 @@ class LookingLoss:
                     a if (a.task in CHANGES) == change else replace(a, about=[])
                     for a in one.asked
                 ]
-                if see := sights(one.screen, asked, self.side):
+                if see := sights(one.screen, asked, self.tokenizer, self.side):
                     yield change, k, see
         if see := nothing_seen(shown, self.side):
             yield True, len(shown) - 1, see

@@ -257,7 +257,7 @@ def pair_in(
     seen = [
         (see, mine)
         for one, mine in zip(together, tiles, strict=True)
-        if (see := sights(one.screen, one.asked, side))
+        if (see := sights(one.screen, one.asked, trainer.tokenizer, side))
     ]
     if see := nothing_seen(together, side):
         seen.append((see, tiles[-1]))
@@ -289,7 +289,7 @@ def prompts_of(trainer: Trainer, count: int) -> list[Prompt]:
 def stages(trainer: Trainer) -> list[tuple[Heads, Goal]]:
     """Layers in order, with their heads, and what these are to see."""
     decoder = trainer.model.decoder
-    config, looking = decoder.config, LookingLoss(trainer.config)
+    config, looking = decoder.config, LookingLoss(trainer.config, trainer.tokenizer)
 
     def finds(see: Sights, seen: Tensor, first: Tensor) -> list[tuple[str, Tensor]]:
         return [("early", found_early(see, seen[0], first[0]))]

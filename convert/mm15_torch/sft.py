@@ -81,7 +81,7 @@ class Trainer:
         self.model = MM15(self.config)
         init_locations(self.model, self.first)
         self.aids = Aids(self.config.text_config.hidden_size)
-        self.looking = LookingLoss(self.config)
+        self.looking = LookingLoss(self.config, self.tokenizer)
         self.numbers = {
             self.tokenizer.encode(str(k + 1))[0]: k for k in range(PICTURES)
         }

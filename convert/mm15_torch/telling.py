@@ -20,7 +20,7 @@ from mm15_mlx.convert.mm15_torch.perception import as_tensors, tile_loss, tile_t
 from mm15_mlx.convert.mm15_torch.samples import NO_TARGET, Batch
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.convert.mm15_torch.targets import Targets, screen_targets
-from mm15_mlx.convert.mm15_torch.words import Words, handed, named, words_of
+from mm15_mlx.convert.mm15_torch.words import Words, half_way, handed, named, words_of
 from mm15_mlx.tokenizer import Tokenizer
 
 Losses = dict[str, Tensor]
@@ -84,7 +84,7 @@ class Telling:
         targets = [screen_targets(s.row, s.tiling) for s in screens]
         found = marked(screens, targets, self.patches, self.config.coordinates, rng)
         losses = {
-            "reading": named(decoder, tokens[words.picture, words.token], words),
+            "reading": named(decoder, half_way(self.aids, tokens, words), words),
             "boxes": self.boxes.read(self.aids, decoder, tokens, found),
             "naming": self.naming(screens, targets, seen),
         }

@@ -49,7 +49,7 @@ def test_answers_about_two_screens_open_before_a_word_is_given(
         asked = replace(asked, about=about)
         answered = [k for k, t in enumerate(asked.target) if t != NO_TARGET]
         assert openings(asked) == answered[:count] and len(answered) > 1
-        see = sights(screen, [asked], 20)
+        see = sights(screen, [asked], samples.encoder.tokenizer, 20)
         assert see.opening.tolist() == [k < count for k in range(len(answered))]
 
 
@@ -120,7 +120,11 @@ def test_where_answers_about_a_change_look_counts_however_many_others_there_are(
     """Questions alike but for their task, of which only one is about a change."""
     torch.manual_seed(0)
     width = config.text_config.hidden_size
-    decoder, aids, loss = MM15(config).decoder, Aids(width), LookingLoss(config)
+    decoder, aids, loss = (
+        MM15(config).decoder,
+        Aids(width),
+        LookingLoss(config, samples.encoder.tokenizer),
+    )
     sizes, tilings = [SIZE] * 2, [screen.tiling] * 2
     prefix = torch.tensor(samples.question_ids("", sizes, tilings)[0])
 

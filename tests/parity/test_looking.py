@@ -10,7 +10,7 @@ import torch
 from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.boxes import BoxLoss, marked
-from mm15_mlx.convert.mm15_torch.copying import Fitted, reduced
+from mm15_mlx.convert.mm15_torch.copying import reduced
 from mm15_mlx.convert.mm15_torch.looking import (
     EARLY,
     LookingLoss,
@@ -31,7 +31,6 @@ from mm15_mlx.convert.mm15_torch.samples import (
     Asked,
     SampleEncoder,
     collate,
-    piece_at,
 )
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.convert.mm15_torch.targets import (
@@ -39,7 +38,6 @@ from mm15_mlx.convert.mm15_torch.targets import (
     halves_in,
     screen_targets,
 )
-from mm15_mlx.convert.mm15_torch.words import handed, words_of
 from mm15_mlx.screens.questions import (
     Question,
     find_text,
@@ -165,18 +163,12 @@ def test_a_list_that_breaks_off_does_not_teach_to_end(
     assert len(found.target) == len(found.ids) == answered[-1] + 2
 
 
-def test_a_piece_is_where_it_ends(screen: Screen) -> None:
-    places = [piece_at(SAVE, n, screen.tiling, screen.tiles, 20) for n in range(6)]
-    # edges 45, 60, 75 and 91 lie in tokens 1, 2, 3 and 3 of the second tile's first row
-    assert places == [-1, 401, 402, 403, 403, -1]
-
-
 def test_positions_see_box_edges_and_pieces(
     samples: SampleEncoder, screen: Screen
 ) -> None:
     questions = [*find_text({"texts": [SAVE]}, None), *ocr({"texts": [SAVE]}, None)]
     asked = [ask(samples, screen, q)[0] for q in questions]
-    see = sights(screen, asked, 20)
+    see = sights(screen, asked, samples.encoder.tokenizer, 20)
     assert see is not None and see.share.shape == (len(see.place), 800)
     assert torch.allclose(see.share.sum(1), torch.ones(len(see.place)))
     numbers = see.edges.any(2)  # (N, 4)
@@ -189,7 +181,13 @@ def test_positions_see_box_edges_and_pieces(
     assert read[:-1].sum((1, 2)).tolist() == [2] * (len(read) - 1)  # both heads: one
     assert read[-1].sum() > 2  # the end of the answer is about the whole line
     assert (
-        sights(screen, [ask(samples, screen, Question("x", "?", "No"))[0]], 20) is None
+        sights(
+            screen,
+            [ask(samples, screen, Question("x", "?", "No"))[0]],
+            samples.encoder.tokenizer,
+            20,
+        )
+        is None
     )
 
 
@@ -220,7 +218,7 @@ def test_looking_can_be_learned(
     """A few steps on one screen bring the attention of every head to its place."""
     torch.manual_seed(0)
     model, aids = MM15(config), Aids(config.text_config.hidden_size)
-    decoder, loss = model.decoder, LookingLoss(config)
+    decoder, loss = model.decoder, LookingLoss(config, samples.encoder.tokenizer)
     questions = [*find_text(ROW, None), *ocr(ROW, None)]
     asked = [ask(samples, screen, q)[0] for q in questions]
     prefix, _ = samples.question_ids("", [SIZE], [screen.tiling])
@@ -252,7 +250,11 @@ def test_of_two_screens_the_one_that_has_it_is_found(
     of what changed, a head of the second layer."""
     torch.manual_seed(0)
     model, aids = MM15(config), Aids(config.text_config.hidden_size)
-    decoder, loss, box = model.decoder, LookingLoss(config), SAVE["box"]
+    decoder, loss, box = (
+        model.decoder,
+        LookingLoss(config, samples.encoder.tokenizer),
+        SAVE["box"],
+    )
     sizes, tilings = [SIZE] * 2, [screen.tiling] * 2
     question = Question(task, "Which screen has it?", "second")
     asked = [samples.ask(question, sizes, tilings, 100)]
@@ -288,7 +290,9 @@ def test_of_two_screens_the_one_that_has_it_is_found(
     second = torch.stack([w[halving_heads(config.text_config)] for w in looks])
     assert losses[-1] < losses[0] - 1
     assert second[..., tiles].sum(-1).mean() > 0.4
-    (there,) = sights(screen, shown[1].asked, 20).share[:1] > 0
+    (there,) = (
+        sights(screen, shown[1].asked, samples.encoder.tokenizer, 20).share[:1] > 0
+    )
     early_look = states[EARLY][2].weights(0, torch.tensor([0]), place)[:, 0]
     mass = early_look[finding_head(config.text_config), tiles[there]].sum()
     assert (mass > 0.05) == bool(early)  # 12 of 1,600 tokens, before the first step
@@ -330,56 +334,6 @@ def test_what_a_copying_head_hands_over_is_what_it_would_add(
             soft = answers.soft[lines.target[:, number]]
             losses.append((inside.logsumexp(-1) - (soft * inside).sum(-1)).mean())
     assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), abs=1e-4)
-
-
-@torch.no_grad()
-def test_what_heads_that_spell_hand_over_is_what_they_would_add(
-    config: ModelConfig, samples: SampleEncoder, screen: Screen
-) -> None:
-    torch.manual_seed(0)
-    decoder, width = MM15(config).decoder, config.text_config.hidden_size
-    image = torch.tensor([False] + [True] * 800)
-    states = [(torch.randn(1, 801, width), torch.randn(1, 1, 1, width), None)] * 5
-    found = words_of([screen], samples.encoder.tokenizer, 20)
-    pieces = [samples.encoder.tokenizer.piece(i) for i in found.piece.tolist()]
-    assert "".join(pieces) == "GoSave" and set(found.picture.tolist()) == {0}
-    loss = handed(decoder, states, image, found, torch.tensor(3.0))
-
-    losses = []
-    for layer in decoder.layers[-2:]:
-        x = layer.input_layernorm(states[0][0][0, 1:][found.token])
-        values = layer.self_attn.v_proj(x).view(-1, 6, 64)
-        values[:, copying_heads(config.text_config)] = 0
-        added = layer.self_attn.o_proj(values.flatten(1))
-        logits = decoder.logits(added * decoder.norm.weight / 3)
-        losses.append(torch.nn.functional.cross_entropy(logits, found.piece))
-    assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), abs=1e-4)
-
-    plain = Screen({**ROW, "texts": []}, screen.tiling)
-    none = words_of([plain], samples.encoder.tokenizer, 20)
-    assert handed(decoder, states, image, none, torch.tensor(3.0)) == 0
-
-
-@torch.no_grad()
-def test_fitted_heads_name_the_pieces(config: ModelConfig) -> None:
-    """Where inputs say which piece it is, two heads learn to hand its name over."""
-    torch.manual_seed(0)
-    decoder = MM15(config).decoder
-    heads = halving_heads(config.text_config)
-    before = decoder.layers[-1].self_attn.v_proj.weight.clone()
-    fitted = Fitted(-1, heads)
-    table = decoder.lm_head.weight[:100].double()
-    piece = torch.randint(100, (600,))
-    inputs = torch.nn.functional.one_hot(piece, 384).double()
-    fitted.add(inputs, 9 * table[piece] / table[piece].norm(dim=1, keepdim=True))
-    fitted.set(decoder, table, torch.ones(384, 1).double())
-    attn = decoder.layers[-1].self_attn
-    values = attn.v_proj(inputs.float()).view(-1, 6, 64)
-    values[:, copying_heads(config.text_config)] = 0
-    named = attn.o_proj(values.flatten(1)) @ table.float().T
-    assert (named.argmax(1) == piece).float().mean() > 0.95
-    changed = (attn.v_proj.weight != before).any(1).view(6, 64).any(1)
-    assert changed.nonzero().flatten().tolist() == heads
 
 
 def test_a_map_of_the_width_of_a_head_is_found_again() -> None:
