@@ -31,7 +31,7 @@ from mm15_mlx.convert.mm15_torch.targets import edges_in, halves_in
 from mm15_mlx.screens.several import Place
 from mm15_mlx.tokenizer import Tokenizer
 
-# Until an answer has given its box, and after.
+# Until an answer has given its box or read a name, and after.
 Places = tuple[Place | None, Place | None]
 Losses = dict[tuple[str, bool], list[Tensor]]  # by kind, and whether of a change
 COPIED = ("elements", "texts")  # what the last two layers copy
@@ -189,20 +189,30 @@ def shown_together(
 ) -> list[Shown]:
     """Screens of one prompt. there: for each question the places that its answer is
     about."""
-    found, start = [], 0
+    made, start = [], 0
     for k, screen in enumerate(screens):
         mine = []
         for a, places in zip(asked, there, strict=True):
             first, then = (p[1] if p and p[0] == k else None for p in places)
-            given = max((t for t, n in enumerate(a.coordinate) if n >= 0), default=-1)
+            found = found_by(a)
             about = [
-                None if token == NO_TARGET else first if t <= given else then
+                None if token == NO_TARGET else first if t < found else then
                 for t, token in enumerate(a.target)
             ]
             mine.append(replace(a, about=about))
-        found.append(Shown(screen, mine, start))
+        made.append(Shown(screen, mine, start))
         start += len(screen.tiling.indices) * side * side
-    return found
+    return made
+
+
+def found_by(asked: Asked) -> int:
+    """The position from which an answer is no longer finding what it is about: behind
+    its box, or at it where a name was read before."""
+    numbers = [t for t, n in enumerate(asked.coordinate) if n >= 0]
+    if not numbers:
+        return 0
+    read = any(end > 0 for end in asked.end[: numbers[0]])
+    return numbers[0] if read else numbers[-1] + 1
 
 
 def nothing_seen(shown: list[Shown], side: int) -> Sights | None:

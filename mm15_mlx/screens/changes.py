@@ -26,6 +26,7 @@ BACKWARD = {
 # Nobody empties a field or takes a message back: steps that say which way time runs.
 ONE_WAY = ("emptied", "unsaid")
 QUIET = ("switch", "checkbox", "tab")  # these leave every word where it is
+OPENED = ("dialog", "sheet")
 
 
 @dataclass(frozen=True)

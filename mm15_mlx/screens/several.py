@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from mm15_mlx import ui
-from mm15_mlx.screens.changes import QUIET
+from mm15_mlx.screens.changes import OPENED, QUIET
 from mm15_mlx.screens.questions import (
     SPOKEN,
     Box,
@@ -43,7 +43,8 @@ class Several:
     """The screens in the order in which they are shown, and a question about them.
 
     there: where the answer is to be seen, a picture from 0 and a box in its pixels.
-    found: where it is found, until the answer has given its box; None: there.
+    found: where it is found, until the answer has given its box, or, where a name
+    comes before that, has read it; None: there.
     """
 
     images: list[Row]
@@ -53,7 +54,7 @@ class Several:
 
     @property
     def places(self) -> tuple[Place | None, Place | None]:
-        """Where to look until the answer has given its box, and after."""
+        """Where to look until the answer has given its box or a name, and after."""
         return self.found or self.there, self.there
 
 
@@ -174,11 +175,11 @@ def change_of(row: Row) -> Row | None:
     return (row.get("pair") or row.get("flow") or {}).get("change")
 
 
-def named_line(row: Row, words: str) -> Box | None:
-    """The box of the only line of text that words name first: `the tab "Calls" …`."""
+def named_line(row: Row, words: str) -> Row | None:
+    """The only line of text that words name first: `the tab "Calls" …`."""
     _, _, rest = words.partition('"')
     name = rest.partition('"')[0]
-    same = [t["box"] for t in row["texts"] if name and t["text"] == name]
+    same = [t for t in row["texts"] if name and t["text"] == name]
     return same[0] if len(same) == 1 else None
 
 
@@ -193,7 +194,8 @@ def changed(rng: Random, before: Row, after: Row) -> Several | None:
     lines: tuple[Box | None, ...] = ()
     if change["box"]:
         there, found = (change["on"], change["box"]), (1, change["box"])
-        lines = (named_line((before, after)[change["on"]], answer),) * 2
+        named = named_line((before, after)[change["on"]], answer)
+        lines = (named and named["box"],) * 2
         answer = f"{box_of(change['box'], change['on'])} {answer}"
     question = Question("changed", CHANGE_PROMPT, answer, lines)
     return Several([before, after], question, there, found)
@@ -202,6 +204,8 @@ def changed(rng: Random, before: Row, after: Row) -> Several | None:
 def tapped(rng: Random, before: Row, after: Row) -> Several | None:
     """Its box on the first picture, and what was tapped there in between. Where that is
     what changed, the same place of the second tells it: only there it looks otherwise.
+    What opened is called by what opened it, so its name is read on the second picture,
+    and then found on the first.
     """
     change = change_of(after) or {}
     target = change.get("tapped")
@@ -212,9 +216,13 @@ def tapped(rng: Random, before: Row, after: Row) -> Several | None:
         there = (1, change["box"])
     name = ui.element_line(target["type"], target["label"])
     answer = f"{box_of(target['box'], 0)} the {name}"
-    read = (caption_line(before, target),) * 2  # before its box, and behind it
+    read, found = (caption_line(before, target),) * 2, None  # before its box, behind it
+    title = named_line(after, change["words"]) if change["kind"] in OPENED else None
+    if title and target["label"] in (title["text"], title["text"].removesuffix("?")):
+        answer = f"the {name} {box_of(target['box'], 0)}"
+        read, found = (title["box"], None), (1, title["box"])
     question = Question("tapped", TAPPED_PROMPT, answer, read)
-    return Several([before, after], question, there)
+    return Several([before, after], question, there, found)
 
 
 def which_state(rng: Random, before: Row, after: Row) -> Several | None:

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 METRIC = {"changed": "contains", "tapped": "contains"}
 HOW = re.compile(r"was (?:turned )?\w+|changed")  # outside of the names in quotes
 QUOTED = re.compile(r'".*?"')
-BOX = re.compile(r"<box.*?</box> ")
+BOX = re.compile(r" ?<box.*?</box> ?")
 TRIES = 50  # for one question about two screens: most pairs of screens allow one
 
 

@@ -90,6 +90,29 @@ def test_the_rest_of_an_answer_may_look_elsewhere_than_its_box(
     assert [t for t, box in enumerate(first) if box] == list(range(boxed.stop, ends))
 
 
+def test_a_name_before_the_box_is_read_elsewhere_than_where_the_box_is(
+    samples: SampleEncoder,
+    screen: Screen,  # noqa: F811
+) -> None:
+    """What opened is called by what was tapped: read on the second, then found."""
+    answer = 'the button "Save" <box image=0>400,10,440,30</box>'
+    question = Question("tapped", "?", answer, (SAVE["box"], None))
+    asked = samples.ask(question, [SIZE] * 2, [screen.tiling] * 2, 100)
+    assert asked is not None and max(asked.end) == len('Save" ')
+    button = [400.0, 10.0, 440.0, 30.0]
+    first, second = (
+        shown.asked[0].about
+        for shown in shown_together(
+            [screen] * 2, [asked], [((1, SAVE["box"]), (0, button))], 20
+        )
+    )
+    number, ends = asked.coordinate.index(0), len(asked.target)
+    assert asked.end.index(4) < number - 1  # the name's last letters
+    named = range(openings(asked)[0], number)
+    assert [t for t, box in enumerate(second) if box] == list(named)
+    assert [t for t, box in enumerate(first) if box] == list(range(named.stop, ends))
+
+
 def test_what_no_place_shows_is_sought_nowhere(
     samples: SampleEncoder,
     screen: Screen,  # noqa: F811
