@@ -125,7 +125,10 @@ def fit(trainer: sft.Trainer, what: list[str], batches: int = BATCHES) -> None:
         for head in (h for heads in numbers.values() for h in heads):
             head.set(decoder, located, gain)
     if "pieces" in what:
-        pieces.set(decoder, table[: trainer.first], gain)
+        words = torch.cat(
+            [table[: trainer.first], table[trainer.first + trainer.count :]]
+        )
+        pieces.set(decoder, words, gain)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from mm15_mlx.config import PRESETS, ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
-from mm15_mlx.convert.mm15_torch.copying import Fitted
+from mm15_mlx.convert.mm15_torch.copying import Fitted, fit
 from mm15_mlx.convert.mm15_torch.looking import copying_heads, halving_heads, sights
 from mm15_mlx.convert.mm15_torch.model import MM15
 from mm15_mlx.convert.mm15_torch.pieces import (
@@ -20,10 +20,12 @@ from mm15_mlx.convert.mm15_torch.pieces import (
     visual_words,
 )
 from mm15_mlx.convert.mm15_torch.samples import SampleEncoder
+from mm15_mlx.convert.mm15_torch.spelled import spelled
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.convert.mm15_torch.words import half_way, handed, words_of
 from mm15_mlx.screens.questions import ocr
 from mm15_mlx.tiling import plan
+from tests.parity.test_recipe import Make, make  # noqa: F401
 
 pytestmark = pytest.mark.parity
 
@@ -193,3 +195,35 @@ def test_fitted_heads_name_the_pieces(config: ModelConfig) -> None:
     assert (named.argmax(1) == piece).float().mean() > 0.95
     changed = (attn.v_proj.weight != before).any(1).view(6, 64).any(1)
     assert changed.nonzero().flatten().tolist() == heads
+
+
+def test_how_pieces_are_read_is_measured(make: Make) -> None:  # noqa: F811
+    trainer = make("--lines", 0)
+    found = spelled(trainer, 9)
+    assert found == spelled(trainer, 9) and set(found) <= {"alone", "first", "later"}
+    pieces = [
+        word
+        for s in trainer.draws.screens.items
+        for word in visual_words(s.row, s.tiling, trainer.tokenizer, s.tiles, 2)
+    ]
+    assert sum(kind["n"] for kind in found.values()) == len(pieces) > 3
+    for kind in found.values():
+        assert all(0 <= kind[k] <= 1 for k in ("looked", "named", "right"))
+    assert spelled(trainer, 0) == {}
+
+
+def test_pieces_are_fitted_to_the_embeddings_of_pieces(
+    make: Make,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer, tables = make("--lines", 0, "--batch", 2), []
+    monkeypatch.setattr(
+        Fitted, "set", lambda self, _, table, gain: tables.append(table)
+    )
+    fit(trainer, ["pieces"], batches=1)
+    (table,) = tables
+    own = trainer.model.decoder.lm_head.weight.double()
+    ids = trainer.tokenizer.encode("Item 12")
+    assert all((table == own[i]).all(1).any() for i in ids)
+    where = slice(trainer.first, trainer.first + trainer.count)
+    assert not any((table == row).all(1).any() for row in own[where])
