@@ -6,7 +6,7 @@ from random import Random
 import pytest
 import torch
 
-from mm15_mlx.config import PRESETS, ModelConfig
+from mm15_mlx.config import ModelConfig
 from mm15_mlx.convert.mm15_torch.aids import Aids
 from mm15_mlx.convert.mm15_torch.copying import Fitted, fit
 from mm15_mlx.convert.mm15_torch.looking import copying_heads, halving_heads, sights
@@ -25,14 +25,11 @@ from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.convert.mm15_torch.words import half_way, handed, words_of
 from mm15_mlx.screens.questions import ocr
 from mm15_mlx.tiling import plan
+from tests.parity.test_looking import SAVE, SIZE, config  # noqa: F401
 from tests.parity.test_recipe import Make, make  # noqa: F401
 
 pytestmark = pytest.mark.parity
 
-SIZE = (480, 960)  # two tiles of 20 x 20 tokens, 24 px each
-SAVE = {
-    "text": "Save", "box": [30.5, 484, 90, 500], "edges": [30, 45, 60, 75, 91],
-}  # fmt: skip
 HOUR = {
     "text": "10:05", "box": [97, 10, 150, 30], "edges": [97, 105, 113, 119, 135, 151],
 }  # fmt: skip
@@ -42,12 +39,7 @@ ROW = {
 
 
 @pytest.fixture(scope="module")
-def config() -> ModelConfig:
-    return PRESETS["nano-ui"]
-
-
-@pytest.fixture(scope="module")
-def screen(config: ModelConfig) -> Screen:
+def screen(config: ModelConfig) -> Screen:  # noqa: F811
     return Screen(ROW, plan(*SIZE, config.tiling))
 
 
@@ -121,7 +113,9 @@ def test_a_position_looks_with_the_head_that_its_piece_has(
 
 @torch.no_grad()
 def test_half_way_later_pieces_are_named_through_a_map(
-    config: ModelConfig, samples: SampleEncoder, screen: Screen
+    config: ModelConfig,  # noqa: F811
+    samples: SampleEncoder,
+    screen: Screen,  # noqa: F811
 ) -> None:
     torch.manual_seed(0)
     aids = Aids(config.text_config.hidden_size)
@@ -145,7 +139,9 @@ def test_a_piece_is_where_it_ends(screen: Screen) -> None:
 
 @torch.no_grad()
 def test_what_heads_that_spell_hand_over_is_what_they_would_add(
-    config: ModelConfig, samples: SampleEncoder, screen: Screen
+    config: ModelConfig,  # noqa: F811
+    samples: SampleEncoder,
+    screen: Screen,  # noqa: F811
 ) -> None:
     torch.manual_seed(0)
     decoder, width = MM15(config).decoder, config.text_config.hidden_size
@@ -176,7 +172,7 @@ def test_what_heads_that_spell_hand_over_is_what_they_would_add(
 
 
 @torch.no_grad()
-def test_fitted_heads_name_the_pieces(config: ModelConfig) -> None:
+def test_fitted_heads_name_the_pieces(config: ModelConfig) -> None:  # noqa: F811
     """Where inputs say which piece it is, two heads learn to hand its name over."""
     torch.manual_seed(0)
     decoder = MM15(config).decoder
