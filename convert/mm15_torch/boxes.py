@@ -121,9 +121,17 @@ def hand_over(
     """
     layer = decoder.layers[place]
     tokens = layer.input_layernorm(states[place - 1][0][:, image])[where]  # (N, D)
+    return handed_by(decoder, place, heads, tokens, size)
+
+
+def handed_by(
+    decoder: Decoder, place: int, heads: list[int], tokens: Tensor, size: Tensor
+) -> Tensor:
+    """The same of tokens (N, D) as the layer's values are given them."""
+    attention = decoder.layers[place].self_attn
     split = (decoder.config.num_key_value_heads, decoder.config.head_dim, -1)
-    v = layer.self_attn.v_proj.weight.view(split)[heads]  # (H, E, D)
-    o = layer.self_attn.o_proj.weight.view(-1, *split[:2])[:, heads]  # (D, H, E)
+    v = attention.v_proj.weight.view(split)[heads]  # (H, E, D)
+    o = attention.o_proj.weight.view(-1, *split[:2])[:, heads]  # (D, H, E)
     values = torch.einsum("nd,hed->nhe", tokens, v.to(tokens.dtype))
     given = torch.einsum("nhe,dhe->nhd", values, o.to(tokens.dtype))
     return given * decoder.norm.weight.to(given.dtype) / size

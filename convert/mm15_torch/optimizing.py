@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mm15_mlx.convert.mm15_torch import half
 
 WEIGHTS = ("model", "heads", "aids")  # parts of a checkpoint
+STEADY = 0.1  # size of most matrices' weights
 
 
 class Muon(torch.optim.Muon):
@@ -51,7 +52,8 @@ def orthogonal(
 
 
 def optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside blocks, AdamW for everything else."""
+    """Muon for the matrices inside blocks, AdamW for everything else. Matrices of large
+    weights take larger steps: heads that were fitted once stood still otherwise."""
     matrices, rest = [], []
     for name, p in model.named_parameters():
         if not p.requires_grad:
@@ -67,8 +69,14 @@ def optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     if not matrices:  # aids alone
         return [adamw]
     kind = torch.optim.Muon if half.faster() else Muon
-    muon = kind(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    groups = [{"params": [m], "pace": max(1.0, size_of(m) / STEADY)} for m in matrices]
+    muon = kind(groups, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
     return [muon, adamw]
+
+
+def size_of(matrix: Tensor) -> float:
+    """The deviation of its weights, were they normal; a few large ones do not count."""
+    return matrix.detach().abs().median().item() / 0.6745
 
 
 def _as_matrix(p: nn.Parameter) -> nn.Parameter:
@@ -100,7 +108,7 @@ def update(loss: Tensor, opts: list[torch.optim.Optimizer], lr: float) -> None:
         raise FloatingPointError(f"the gradient's norm is {norm.item()}")
     for opt in opts:
         for group in opt.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("pace", 1.0)
         opt.step()
 
 
