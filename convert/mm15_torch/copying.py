@@ -50,6 +50,20 @@ def reduced(inputs: Tensor, wanted: Tensor, table: Tensor, rank: int) -> list[Te
     return [torch.linalg.solve(root.T, best), best.T @ root.T @ full]
 
 
+@torch.no_grad()
+def even(decoder: Decoder, layer: int, heads: list[int]) -> None:
+    """Values and outputs of each head as large as each other in every direction: what
+    they make of a token together stays as it is, and both can learn."""
+    attention, width = decoder.layers[layer].self_attn, decoder.config.head_dim
+    for head in heads:
+        mine = slice(head * width, (head + 1) * width)
+        v, o = attention.v_proj.weight[mine], attention.o_proj.weight[:, mine]
+        left, sizes, right = torch.linalg.svd(o.double() @ v.double())
+        root = sizes[:width].sqrt()
+        v.copy_(root[:, None] * right[:width])
+        o.copy_(left[:, :width] * root)
+
+
 @dataclass
 class Fitted:
     """What some heads of one layer are to make of tokens: lists of (N, D)."""
@@ -69,11 +83,11 @@ class Fitted:
         inputs, wanted = torch.cat(self.inputs), torch.cat(self.wanted)
         o, v = reduced(inputs, wanted, table, width * len(self.heads))
         o = o * gain
-        even = (o.square().mean() / v.square().mean()) ** 0.25
         for k, head in enumerate(self.heads):
             ours, mine = (slice(n * width, (n + 1) * width) for n in (k, head))
-            attn.v_proj.weight[mine] = (v * even)[ours].float()
-            attn.o_proj.weight[:, mine] = (o / even)[:, ours].float()
+            attn.v_proj.weight[mine] = v[ours].float()
+            attn.o_proj.weight[:, mine] = o[:, ours].float()
+        even(decoder, self.place, self.heads)
 
 
 @torch.no_grad()

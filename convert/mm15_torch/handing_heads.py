@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mm15_mlx.convert.mm15_torch.boxes import Marked, handed_by, marked
+from mm15_mlx.convert.mm15_torch.copying import even
 from mm15_mlx.convert.mm15_torch.decoder import Decoder
 from mm15_mlx.convert.mm15_torch.flags import arguments
 from mm15_mlx.convert.mm15_torch.half import autocast
@@ -108,20 +109,6 @@ def given_to(decoder: Decoder, layer: int, told: list[Told], kind: str) -> Given
     )  # fmt: skip
 
 
-@torch.no_grad()
-def even(decoder: Decoder, layer: int) -> None:
-    """Values and outputs of each head as large as each other in every direction: what
-    they make of a token together stays as it is, and both can learn."""
-    attention, width = decoder.layers[layer].self_attn, decoder.config.head_dim
-    for head in range(decoder.config.num_key_value_heads):
-        mine = slice(head * width, (head + 1) * width)
-        v, o = attention.v_proj.weight[mine], attention.o_proj.weight[:, mine]
-        left, sizes, right = torch.linalg.svd(o.double() @ v.double())
-        root = sizes[:width].sqrt()
-        v.copy_(root[:, None] * right[:width])
-        o.copy_(left[:, :width] * root)
-
-
 def some_of(count: int, most: int) -> Tensor:
     return torch.randint(count, (min(count, most),))
 
@@ -184,7 +171,7 @@ def begin_handing(trainer: Trainer, batches: int = BATCHES) -> None:
     told, size = told_by(trainer, batches)
     depth = decoder.config.num_hidden_layers
     for layer, kind in enumerate(COPIED, depth - len(COPIED)):
-        even(decoder, layer)
+        even(decoder, layer, list(range(decoder.config.num_key_value_heads)))
         log = fit(trainer, layer, given_to(decoder, layer, told, kind), size, steps)
         for end in range(LOGGED, steps + 1, LOGGED):
             some = log[end - LOGGED : end]

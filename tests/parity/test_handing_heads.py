@@ -6,11 +6,11 @@ from torch import nn
 
 from mm15_mlx.convert.mm15_torch import handing_heads
 from mm15_mlx.convert.mm15_torch.boxes import handed_by
+from mm15_mlx.convert.mm15_torch.copying import even
 from mm15_mlx.convert.mm15_torch.decoder import Decoder
 from mm15_mlx.convert.mm15_torch.handing_heads import (
     Given,
     begin_handing,
-    even,
     fit,
     given_to,
     missed,
@@ -37,7 +37,7 @@ def test_even_heads_make_the_same_of_a_token() -> None:
     every = list(range(decoder.config.num_key_value_heads))
     tokens = torch.randn(20, WIDTH)
     before = handed_by(decoder, LAYER, every, tokens, SIZE)
-    even(decoder, LAYER)
+    even(decoder, LAYER, every)
     after = handed_by(decoder, LAYER, every, tokens, SIZE)
     assert torch.allclose(after, before, atol=1e-4 * before.abs().max().item())
     for head in every:
