@@ -50,6 +50,14 @@ def reduced(inputs: Tensor, wanted: Tensor, table: Tensor, rank: int) -> list[Te
     return [torch.linalg.solve(root.T, best), best.T @ root.T @ full]
 
 
+def factored(product: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Values (width, D) and outputs (D, width), as large as each other in every
+    direction, whose product is what is given (D, D), or as near as can be."""
+    left, sizes, right = torch.linalg.svd(product)
+    root = sizes[:width].sqrt()
+    return root[:, None] * right[:width], left[:, :width] * root
+
+
 @torch.no_grad()
 def even(decoder: Decoder, layer: int, heads: list[int]) -> None:
     """Values and outputs of each head as large as each other in every direction: what
@@ -58,10 +66,9 @@ def even(decoder: Decoder, layer: int, heads: list[int]) -> None:
     for head in heads:
         mine = slice(head * width, (head + 1) * width)
         v, o = attention.v_proj.weight[mine], attention.o_proj.weight[:, mine]
-        left, sizes, right = torch.linalg.svd(o.double() @ v.double())
-        root = sizes[:width].sqrt()
-        v.copy_(root[:, None] * right[:width])
-        o.copy_(left[:, :width] * root)
+        values, outputs = factored(o.double() @ v.double(), width)
+        v.copy_(values)
+        o.copy_(outputs)
 
 
 @dataclass
