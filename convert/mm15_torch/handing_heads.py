@@ -24,12 +24,12 @@ from mm15_mlx.convert.mm15_torch.decoder import Decoder
 from mm15_mlx.convert.mm15_torch.flags import arguments
 from mm15_mlx.convert.mm15_torch.half import autocast
 from mm15_mlx.convert.mm15_torch.looking import COPIED, copying_heads, halving_heads
-from mm15_mlx.convert.mm15_torch.looking_heads import LOGGED, Heads, Prompt, mean_of
+from mm15_mlx.convert.mm15_torch.looking_heads import Heads, Prompt, report
 from mm15_mlx.convert.mm15_torch.optimizing import save_start, schedule
 from mm15_mlx.convert.mm15_torch.sft import Trainer
 from mm15_mlx.convert.mm15_torch.targets import screen_targets
 from mm15_mlx.convert.mm15_torch.telling import size_of
-from mm15_mlx.convert.mm15_torch.words import Words, named, words_of
+from mm15_mlx.convert.mm15_torch.words import Words, named_by_own, words_of
 
 BATCHES = 160
 LR, WARMUP = 1e-3, 20
@@ -123,8 +123,7 @@ def missed(
         some = some_of(len(given.pieces), PIECES)
         mine = handed_by(decoder, layer, spelling, given.pieces[some].float(), size)
         words = Words(*(x[some] for x in vars(given.words).values()))
-        own = (mine * words.heads[..., None]).sum(1)
-        losses["pieces"] = named(decoder, own, words)
+        losses["pieces"] = named_by_own(decoder, mine, words)
     if len(given.marks):
         some = some_of(len(given.marks), NUMBERS)
         mine = handed_by(decoder, layer, copying, given.marks[some].float(), size)
@@ -136,11 +135,12 @@ def missed(
 def fit(
     trainer: Trainer, layer: int, given: Given, size: Tensor, steps: int
 ) -> list[dict[str, float]]:
-    """Fits values and outputs of a layer's heads; each step's losses."""
+    """Evens and fits values and outputs of a layer's heads; each step's losses."""
     decoder = trainer.model.decoder
     attention = decoder.layers[layer].self_attn
     weights = attention.v_proj.weight, attention.o_proj.weight
     every = list(range(decoder.config.num_key_value_heads))
+    even(decoder, layer, every)
     some = given.plain[torch.randperm(len(given.plain))[: 64 * PLAIN]].float()
     resting = given.resting.float()
     with torch.no_grad():
@@ -171,12 +171,8 @@ def begin_handing(trainer: Trainer, batches: int = BATCHES) -> None:
     told, size = told_by(trainer, batches)
     depth = decoder.config.num_hidden_layers
     for layer, kind in enumerate(COPIED, depth - len(COPIED)):
-        even(decoder, layer, list(range(decoder.config.num_key_value_heads)))
-        log = fit(trainer, layer, given_to(decoder, layer, told, kind), size, steps)
-        for end in range(LOGGED, steps + 1, LOGGED):
-            some = log[end - LOGGED : end]
-            means = {k: mean_of([x[k] for x in some]) for k in some[-1]}
-            print({"layer": layer, "step": end, **means}, flush=True)
+        given = given_to(decoder, layer, told, kind)
+        report(layer, fit(trainer, layer, given, size, steps))
 
 
 def main() -> None:

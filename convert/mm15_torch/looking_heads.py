@@ -313,10 +313,15 @@ def begin_looking(
     pairs, held = pairs_in(trainer, parts, whole), prompts_of(trainer, others)
     for heads, goal in stages(trainer):
         log = heads.fit(pairs, held, goal, steps, rng)
-        for end in range(LOGGED, steps + 1, LOGGED):
-            some = log[end - LOGGED : end]
-            means = {k: mean_of([x[k] for x in some if k in x]) for k in some[-1]}
-            print({"layer": heads.layer, "step": end, **means}, flush=True)
+        report(heads.layer, log)
+
+
+def report(layer: int, log: list[dict[str, float]]) -> None:
+    """Prints means of what steps of fitting a layer logged, as many at a time."""
+    for end in range(LOGGED, len(log) + 1, LOGGED):
+        some = log[end - LOGGED : end]
+        means = {k: mean_of([x[k] for x in some if k in x]) for k in some[-1]}
+        print({"layer": layer, "step": end, **means}, flush=True)
 
 
 def mean_of(values: list[float]) -> float:

@@ -69,12 +69,12 @@ def optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     if not matrices:  # aids alone
         return [adamw]
     kind = torch.optim.Muon if half.faster() else Muon
-    groups = [{"params": [m], "pace": max(1.0, size_of(m) / STEADY)} for m in matrices]
+    groups = [{"params": [m], "pace": max(1.0, scale_of(m) / STEADY)} for m in matrices]
     muon = kind(groups, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
     return [muon, adamw]
 
 
-def size_of(matrix: Tensor) -> float:
+def scale_of(matrix: Tensor) -> float:
     """The deviation of its weights, were they normal; a few large ones do not count."""
     return matrix.detach().abs().median().item() / 0.6745
 

@@ -53,6 +53,12 @@ def named(decoder: Decoder, read: Tensor, words: Words) -> Tensor:
     return F.cross_entropy(decoder.logits(read).float(), words.piece)
 
 
+def named_by_own(decoder: Decoder, given: Tensor, words: Words) -> Tensor:
+    """The same of what both heads hand over (N, 2, D), each piece by those that are
+    to."""
+    return named(decoder, (given * words.heads[..., None]).sum(1), words)
+
+
 def half_way(aids: Aids, tokens: Tensor, words: Words) -> Tensor:
     """What tokens (B, V, D) half-way say of the pieces (N, D)."""
     own = tokens[words.picture, words.token]
@@ -67,6 +73,5 @@ def handed(
     losses = []
     for place in range(-len(COPIED), 0):
         given = hand_over(decoder, states, place, heads, image, where, size)
-        own = (given * words.heads[..., None]).sum(1)
-        losses.append(named(decoder, own, words))
+        losses.append(named_by_own(decoder, given, words))
     return torch.stack(losses).mean()

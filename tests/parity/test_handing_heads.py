@@ -17,9 +17,9 @@ from mm15_mlx.convert.mm15_torch.handing_heads import (
     told_by,
 )
 from mm15_mlx.convert.mm15_torch.looking import copying_heads, halving_heads
-from mm15_mlx.convert.mm15_torch.optimizing import STEADY, optimizers, size_of, update
+from mm15_mlx.convert.mm15_torch.optimizing import STEADY, optimizers, scale_of, update
 from mm15_mlx.convert.mm15_torch.words import Words
-from tests.parity.test_recipe import Make, make, tiny  # noqa: F401
+from tests.parity.test_recipe import Make, changed_in, make, tiny  # noqa: F401
 
 pytestmark = pytest.mark.parity
 
@@ -88,12 +88,9 @@ def test_they_learn_to_hand_over_what_tokens_name_and_others_what_they_did(
     assert loss() < 0.5 * old
     idle = (handed(shown.resting) - rested).square().mean() / plain.square().mean()
     assert idle < 0.01
-    changed = {
-        name
-        for name, now in decoder.state_dict().items()
-        if not torch.equal(now, before[name])
+    assert changed_in(decoder, before) == {
+        f"layers.{LAYER}.self_attn.{x}_proj.weight" for x in "vo"
     }
-    assert changed == {f"layers.{LAYER}.self_attn.{x}_proj.weight" for x in "vo"}
 
 
 @torch.enable_grad()
@@ -101,12 +98,7 @@ def test_a_trainer_begins_so(make: Make) -> None:  # noqa: F811
     trainer = make("--steps", 2, "--whole", "--lines", 0, "--questions", 4)
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
     begin_handing(trainer, batches=2)
-    changed = {
-        name
-        for name, now in trainer.model.state_dict().items()
-        if not torch.equal(now, before[name])
-    }
-    assert changed == {
+    assert changed_in(trainer.model, before) == {
         f"decoder.layers.{layer}.self_attn.{x}_proj.weight"
         for layer in (2, 3)
         for x in "vo"
@@ -149,11 +141,11 @@ def test_large_weights_take_steps_as_large() -> None:
     torch.manual_seed(0)
     net = Two()
     before = [layer.weight.detach().clone() for layer in net.layers]
-    assert size_of(before[1]) == pytest.approx(1.0, rel=0.1)
-    assert size_of(before[2]) == pytest.approx(0.05, rel=0.1)
+    assert scale_of(before[1]) == pytest.approx(1.0, rel=0.1)
+    assert scale_of(before[2]) == pytest.approx(0.05, rel=0.1)
     opts = optimizers(net, 1e-3)
     assert [g["pace"] for g in opts[0].param_groups] == [
-        1.0, pytest.approx(size_of(before[1]) / STEADY), 1.0,
+        1.0, pytest.approx(scale_of(before[1]) / STEADY), 1.0,
     ]  # fmt: skip
     x = torch.randn(8, 32)
     update(sum(layer(x).square().mean() for layer in net.layers), opts, 1e-3)

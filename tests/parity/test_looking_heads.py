@@ -31,7 +31,7 @@ from mm15_mlx.convert.mm15_torch.packed import packed_states
 from mm15_mlx.screens.questions import Question
 from mm15_mlx.screens.several import Several
 from tests.parity.test_comparing_head import steps  # noqa: F401
-from tests.parity.test_recipe import Make, make, tiny  # noqa: F401
+from tests.parity.test_recipe import Make, changed_in, make, tiny  # noqa: F401
 
 pytestmark = pytest.mark.parity
 
@@ -141,14 +141,9 @@ def test_a_trainer_begins_so(steps: Make) -> None:  # noqa: F811
     trainer = steps("--steps", 2, "--whole", "--lines", 0)
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
     begin_looking(trainer, parts=0, whole=6, others=1)
-    changed = {
-        name
-        for name, now in trainer.model.state_dict().items()
-        if not torch.equal(now, before[name])
-    }
     layers = [heads.layer for heads, _ in stages(trainer)]
     assert layers == [EARLY, 2, 3]
-    assert changed == {
+    assert changed_in(trainer.model, before) == {
         f"decoder.layers.{layer}.self_attn.{x}_proj.weight"
         for layer in layers
         for x in "qk"

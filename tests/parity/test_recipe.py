@@ -45,6 +45,12 @@ def tiny() -> ModelConfig:
     )  # fmt: skip
 
 
+def changed_in(model: torch.nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
+    """The names of what is no longer as it was."""
+    after = model.state_dict().items()
+    return {name for name, now in after if not torch.equal(now, before[name])}
+
+
 def draw_screens(folder: Path) -> None:
     """Three screens with a line of text and a button each."""
     (folder / "images").mkdir(parents=True)
