@@ -20,7 +20,7 @@ from mm15_mlx.convert.mm15_torch.pieces import (
     visual_words,
 )
 from mm15_mlx.convert.mm15_torch.samples import SampleEncoder
-from mm15_mlx.convert.mm15_torch.spelled import spelled
+from mm15_mlx.convert.mm15_torch.spelled import spelled, where
 from mm15_mlx.convert.mm15_torch.store import Screen
 from mm15_mlx.convert.mm15_torch.words import half_way, handed, words_of
 from mm15_mlx.screens.questions import ocr
@@ -196,7 +196,12 @@ def test_fitted_heads_name_the_pieces(config: ModelConfig) -> None:  # noqa: F81
 def test_how_pieces_are_read_is_measured(make: Make) -> None:  # noqa: F811
     trainer = make("--lines", 0)
     found = spelled(trainer, 9)
-    assert found == spelled(trainer, 9) and set(found) <= {"alone", "first", "later"}
+    assert found == spelled(trainer, 9)
+    looks, places = (
+        found.pop(f"by {by}") for by in ("where they look", "pieces before")
+    )
+    assert set(found) <= {"alone", "first", "later"}
+    assert set(places) <= {"0+", "1+", "2+", "4+"}
     pieces = [
         word
         for s in trainer.draws.screens.items
@@ -205,7 +210,27 @@ def test_how_pieces_are_read_is_measured(make: Make) -> None:  # noqa: F811
     assert sum(kind["n"] for kind in found.values()) == len(pieces) > 3
     for kind in found.values():
         assert all(0 <= kind[k] <= 1 for k in ("looked", "named", "right"))
-    assert spelled(trainer, 0) == {}
+    looked = sum(round(kind["looked"] * kind["n"]) for kind in found.values())
+    assert looks.pop("there", {"n": 0})["n"] == looked
+    for groups in (looks, places):
+        assert all(0 <= g["right"] <= 1 for g in groups.values())
+    assert sum(g["n"] for g in places.values()) == len(pieces)
+    assert sum(g["n"] for g in looks.values()) == len(pieces) - looked
+    assert not any(spelled(trainer, 0).values())
+
+
+@pytest.mark.parametrize(
+    ("seen", "what"),
+    [
+        (28, "there"), (27, "at the piece before"), (29, "near"), (26, "near"),
+        (120, "near"), (121, "in the row"), (25, "in the row"), (38, "a row beside"),
+        (110, "a row beside"), (8, "elsewhere"), (228, "elsewhere"), (0, "at nothing"),
+    ],
+)  # fmt: skip
+def test_looks_that_go_astray_are_told_apart(seen: int, what: str) -> None:
+    """Two by two tiles of ten by ten tokens; the piece ends in the third row of the
+    first, 28, the one before it in 27."""
+    assert where(seen, 28, 27, 2, 10) == what
 
 
 def test_pieces_are_fitted_to_the_embeddings_of_pieces(
