@@ -144,6 +144,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         ("changes", False),
         ("pieces", True),
         ("handing", True),
+        ("lower", True),
     ],
 )
 def test_a_stage_is_one_file(name: str, whole: bool, make: Make) -> None:
