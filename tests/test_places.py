@@ -2,7 +2,6 @@
 
 import importlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 
 Row = dict[str, Any]
-Run = Callable[..., int]
 TAPPED = [10, 10, 50, 30]
 
 
