@@ -32,13 +32,14 @@ def places(answers: Sequence[Row], screens: Path) -> Iterator[tuple[str, list[fl
             continue
         names = [Path(image).name for image in answer["images"]]
         missing = next((name for name in names if name not in known), None)
-        if missing:
+        change = change_of(known.get(names[-1], {})) or {}
+        if missing or not change.get("tapped"):
+            lacks = f"screen {missing}" if missing else f"tap that led to {names[-1]}"
             raise UserError(
-                f"{screens} has no screen {missing}; give the folder of the pairs that "
-                "were evaluated"
+                f"{screens} has no {lacks}; give the folder of the pairs that were "
+                "evaluated"
             )
-        before, after = (known[name] for name in names)
-        change = change_of(after) or {}
+        before = known[names[0]]
         found = answer["boxes"][:1]
         there = any(centre_in(box, change["tapped"]["box"]) for box in found)
         others = sum(element["tappable"] for element in before["elements"])

@@ -47,6 +47,7 @@ def write(path: Path, rows: list[Row]) -> Path:
 def folder(tmp_path: Path) -> Path:
     pairs = [("dialog", 2), ("tab", 4), ("dialog", 0)]
     rows = [r for n, (kind, taps) in enumerate(pairs) for r in screens(n, kind, taps)]
+    rows += [{"image": f"images/3-{k}.jpg", "pair": {"change": None}} for k in (0, 1)]
     write(tmp_path / "screens.jsonl", rows)
     return tmp_path
 
@@ -75,6 +76,7 @@ def test_places_and_names_are_counted_apart(
     ("number", "asks", "text"),
     [
         (7, "tapped", "has no screen 7-0.jpg; give the folder of the pairs that were"),
+        (3, "tapped", "has no tap that led to 3-1.jpg; give the folder of the pairs"),
         (0, "changed", "has no answer about what was tapped; evaluate tasks of"),
     ],
 )

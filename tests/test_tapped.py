@@ -31,10 +31,28 @@ def test_what_opened_is_called_by_what_was_tapped() -> None:
     made = several.tapped(Random(0), PAGE, after)
     title, button = DIALOG["texts"][0]["box"], PAGE["elements"][1]["box"]
     assert made and made.question.lines == (title, None)
+    assert made.question.before == 0
     assert made.places == ((1, title), (0, button))
+    asks = {**DIALOG["texts"][0], "text": "Hide “Delete”?"}
+    words = {"words": 'the dialog "Hide “Delete”?" was opened'}
+    asked = {**DIALOG, "texts": [asks], "pair": {"change": {**change, **words}}}
+    made = several.tapped(Random(0), PAGE, asked)
+    assert made and made.question.lines == (title, None)
+    assert made.question.before == len("Hide “")  # only its name is read
+    assert made.places == ((1, title), (0, button))
+
+
+def test_what_opened_something_is_named_before_its_place_whatever_the_title() -> None:
+    """Where the title says something else, or stands twice, its name is read where it
+    was tapped."""
+    step = Step("dialog", "Delete?", (OVER,), tap=("button", "Delete"))
+    change = found(step, PAGE, DIALOG)
+    after = {**DIALOG, "pair": {"change": change}}
+    button = PAGE["elements"][1]["box"]
     twice = {**after, "texts": [*after["texts"], DIALOG["texts"][0]]}
     for other in (twice, {**after, "pair": {"change": {**change, "words":
                   'the dialog "Really?" was opened'}}}):  # fmt: skip
         made = several.tapped(Random(0), PAGE, other)
         assert made and made.places == ((0, button),) * 2
-        assert made.question.answer.startswith("<box")
+        assert made.question.before == 0
+        assert made.question.answer.startswith('the button "Delete" <box image=0>')

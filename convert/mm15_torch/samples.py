@@ -146,7 +146,7 @@ class SampleEncoder:
             return None
         target = [NO_TARGET] * (len(asked) - 1) + answer
         about, line, coordinate = self.places(question, target)
-        end = self.ends(target, line, quoted=question.task in QUOTING)
+        end = self.ends(target, line, question.before, question.task in QUOTING)
         if not question.whole:
             target[-1] = NO_TARGET
         for k in firsts:
@@ -187,10 +187,11 @@ class SampleEncoder:
         )
 
     def ends(
-        self, target: list[int], line: list[Box | None], quoted: bool
+        self, target: list[int], line: list[Box | None], before: int, quoted: bool
     ) -> list[int]:
-        """`end` of an `Asked`: each line of its answer reads one of text, from its
-        start or from a quotation mark on."""
+        """`end` of an `Asked`: each line of its answer reads one of text, `before`
+        characters behind its start; itself from its start or from a quotation mark on.
+        """
         special = self.encoder.tokenizer.name
         ends, read = [], ""
         for token, box in zip(target, line, strict=True):
@@ -202,7 +203,7 @@ class SampleEncoder:
             read += piece
             start = read.find('"') + 1 if quoted else 0
             known = box is not None and (start > 0 or not quoted)
-            ends.append(len(read) - start if known else NO_TARGET)
+            ends.append(before + len(read) - start if known else NO_TARGET)
         return ends
 
     def piece(self, token: int) -> str | None:

@@ -33,6 +33,9 @@ WIDE, TALL = (0.7, 1.0), (0.6, 1.2)  # a part: of the shorter side, of its own w
 FEW = 8  # questions beside those of a change, of each kind
 FEWER = 3  # about each of two parts
 MARGIN = 0.06  # around what changed, of the part's width
+# How often kinds of change are drawn; others 1. What opened something is read on the
+# second screen and found on the first: the longest way to an answer.
+OFTEN = {"dialog": 4.0, "sheet": 3.0}
 QUOTED = re.compile(r'"(.*?)"')
 
 Prompt = tuple[list[Screen], list[Several]]
@@ -84,9 +87,12 @@ class SeveralScreens:
         return [(self.frames(rng, a.images), [a]) for a in asked]
 
     def two(self, rng: Random, what: str) -> list[Row]:
-        """Two screens in a row, of each kind of change as often: flows scroll nearly
-        half of the time, and who has seen that says so wherever it is in doubt."""
-        return rng.choice(rng.choice(list(self.kinds[what].values())))
+        """Two screens in a row, by kinds of change, not as often as these come: flows
+        scroll nearly half of the time, and who has seen that says so wherever it is in
+        doubt."""
+        kinds = list(self.kinds[what])
+        kind = rng.choices(kinds, [OFTEN.get(kind, 1.0) for kind in kinds])[0]
+        return rng.choice(self.kinds[what][kind])
 
     def frames(self, rng: Random, rows: list[Row]) -> list[Screen]:
         """The frames of a flow, or the same part of each: a flow is known by what its
@@ -144,15 +150,21 @@ def by_kind(series: list[list[Row]]) -> dict[str, list[list[Row]]]:
 
 
 def around(rng: Random, row: Row, change: Row) -> tuple[int, int, int, int]:
-    """A part of a screen with what changed in it, or within what changed."""
+    """A part of a screen with what changed in it, or within what changed; where there
+    is room, with what was tapped for it."""
     whole = row["width"], row["height"]
     width = min(whole) * rng.uniform(*WIDE)
     part = round(width), min(round(width * rng.uniform(*TALL)), whole[1])
     box = change.get("box") or [0, 0, *whole]
+    tapped = (change.get("tapped") or change).get("box") or box
     start = []
     for axis in (0, 1):
-        first = round(box[axis + 2] + MARGIN * width) - part[axis]
-        last = round(box[axis] - MARGIN * width)
+        low, high = box[axis], box[axis + 2]
+        both = min(low, tapped[axis]), max(high, tapped[axis + 2])
+        if both[1] - both[0] <= part[axis] - 2 * MARGIN * width:
+            low, high = both
+        first = round(high + MARGIN * width) - part[axis]
+        last = round(low - MARGIN * width)
         at = rng.randint(*sorted((first, last)))
         start.append(min(max(at, 0), whole[axis] - part[axis]))
     return start[0], start[1], start[0] + part[0], start[1] + part[1]

@@ -30,13 +30,15 @@ Box = list[float]
 @dataclass(frozen=True)
 class Question:
     """lines: of each box that the answer is about, the line of text that is read with
-    it, if any. whole: whether the answer says all, or breaks off."""
+    it, if any. before: how much of that line, in characters, comes before what is read.
+    whole: whether the answer says all, or breaks off."""
 
     task: str
     prompt: str
     answer: str
     lines: tuple[Box | None, ...] = ()
     whole: bool = True
+    before: int = 0
 
 
 def caption(element: Row) -> str:

@@ -204,8 +204,8 @@ def changed(rng: Random, before: Row, after: Row) -> Several | None:
 def tapped(rng: Random, before: Row, after: Row) -> Several | None:
     """Its box on the first picture, and what was tapped there in between. Where that is
     what changed, the same place of the second tells it: only there it looks otherwise.
-    What opened is called by what opened it, so its name is read on the second picture,
-    and then found on the first.
+    What opened is called by what opened it, or asks about it, so there the name comes
+    first: it is read on the second picture, and then found on the first.
     """
     change = change_of(after) or {}
     target = change.get("tapped")
@@ -215,13 +215,20 @@ def tapped(rng: Random, before: Row, after: Row) -> Several | None:
     if change["kind"] in QUIET and change["box"] == target["box"]:
         there = (1, change["box"])
     name = ui.element_line(target["type"], target["label"])
-    answer = f"{box_of(target['box'], 0)} the {name}"
-    read, found = (caption_line(before, target),) * 2, None  # before its box, behind it
-    title = named_line(after, change["words"]) if change["kind"] in OPENED else None
-    if title and target["label"] in (title["text"], title["text"].removesuffix("?")):
-        answer = f"the {name} {box_of(target['box'], 0)}"
-        read, found = (title["box"], None), (1, title["box"])
-    question = Question("tapped", TAPPED_PROMPT, answer, read)
+    box = box_of(target["box"], 0)
+    read = caption_line(before, target)
+    if change["kind"] not in OPENED:
+        answer = f"{box} the {name}"
+        question = Question("tapped", TAPPED_PROMPT, answer, (read,) * 2)
+        return Several([before, after], question, there)
+    title, ahead, found = named_line(after, change["words"]), -1, None
+    if title:
+        ahead = title["text"].find(target["label"])
+    if ahead >= 0:
+        read, found = title["box"], (1, title["box"])
+    question = Question(
+        "tapped", TAPPED_PROMPT, f"the {name} {box}", (read, None), before=max(ahead, 0)
+    )
     return Several([before, after], question, there, found)
 
 

@@ -113,6 +113,23 @@ def test_a_name_before_the_box_is_read_elsewhere_than_where_the_box_is(
     assert [t for t, box in enumerate(first) if box] == list(range(named.stop, ends))
 
 
+def test_a_name_within_a_title_is_read_from_where_it_stands(
+    samples: SampleEncoder,
+    screen: Screen,  # noqa: F811
+) -> None:
+    """“Hide “Save”?”: its letters are the title's 7th to 10th."""
+    answer = 'the button "Save" <box image=0>400,10,440,30</box>'
+    question = Question("tapped", "?", answer, (SAVE["box"], None), before=6)
+    asked = samples.ask(question, [SIZE] * 2, [screen.tiling] * 2, 100)
+    plain = samples.ask(
+        replace(question, before=0), [SIZE] * 2, [screen.tiling] * 2, 100
+    )
+    assert asked is not None and plain is not None
+    assert 10 in asked.end and asked.end.index(10) == plain.end.index(4)
+    known = [end for end in plain.end if end != NO_TARGET]
+    assert [end for end in asked.end if end != NO_TARGET] == [6 + e for e in known]
+
+
 def test_what_no_place_shows_is_sought_nowhere(
     samples: SampleEncoder,
     screen: Screen,  # noqa: F811

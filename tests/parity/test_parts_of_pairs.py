@@ -1,5 +1,6 @@
 """The same part of two screens, cut around what changed."""
 
+from collections import Counter
 from pathlib import Path
 from random import Random
 
@@ -13,6 +14,7 @@ from PIL import Image
 from mm15_mlx.config import PRESETS
 from mm15_mlx.convert.mm15_torch.samples import Row
 from mm15_mlx.convert.mm15_torch.several import (
+    OFTEN,
     SeveralScreens,
     around,
     by_kind,
@@ -57,6 +59,26 @@ def test_a_part_lies_on_the_screen_and_meets_what_changed(
     assert all(met)
     if box[3] - box[1] < 100 and box[2] - box[0] < 200:  # it fits
         assert left <= x1 and x2 < right and top <= y1 and y2 < bottom
+
+
+@pytest.mark.parametrize(("top", "room"), [(180, True), (700, False)])
+def test_a_part_has_what_was_tapped_where_there_is_room(top: int, room: bool) -> None:
+    """Above the item, a row across the screen; too far below it, the item alone."""
+    change = {**CHANGE, "tapped": {"box": [0, top, 400, top + 60]}}
+    for seed in range(100):
+        _, y1, _, y2 = around(Random(seed), row(), change)
+        if y2 - y1 >= 300:  # 180 to 360, and a margin
+            assert (y1 <= top and top + 60 <= y2) == room
+            assert room or (y1 <= ITEM[1] and ITEM[3] <= y2)
+
+
+def test_what_opened_is_drawn_more_often(series: SeveralScreens) -> None:
+    pairs = series.series["part"]
+    series.kinds["part"] = {kind: [[*pairs[0], {"kind": kind}]] for kind in
+                            ("dialog", "tab", "added")}  # fmt: skip
+    rng = Random(0)
+    seen = Counter(series.two(rng, "part")[2]["kind"] for _ in range(3000))
+    assert abs(seen["dialog"] / 3000 - OFTEN["dialog"] / (OFTEN["dialog"] + 2)) < 0.05
 
 
 def test_a_change_keeps_its_place_and_what_was_tapped() -> None:
