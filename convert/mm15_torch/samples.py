@@ -190,8 +190,8 @@ class SampleEncoder:
         self, target: list[int], line: list[Box | None], before: int, quoted: bool
     ) -> list[int]:
         """`end` of an `Asked`: each line of its answer reads one of text, `before`
-        characters behind its start; itself from its start or from a quotation mark on.
-        """
+        characters behind its start; itself from its start or in quotation marks: who
+        reads the `?` that follows a name would write it too."""
         special = self.encoder.tokenizer.name
         ends, read = [], ""
         for token, box in zip(target, line, strict=True):
@@ -202,7 +202,8 @@ class SampleEncoder:
                 continue
             read += piece
             start = read.find('"') + 1 if quoted else 0
-            known = box is not None and (start > 0 or not quoted)
+            within = not quoted or (start > 0 and '"' not in read[start:])
+            known = box is not None and within
             ends.append(before + len(read) - start if known else NO_TARGET)
         return ends
 

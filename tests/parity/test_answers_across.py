@@ -98,7 +98,7 @@ def test_a_name_before_the_box_is_read_elsewhere_than_where_the_box_is(
     answer = 'the button "Save" <box image=0>400,10,440,30</box>'
     question = Question("tapped", "?", answer, (SAVE["box"], None))
     asked = samples.ask(question, [SIZE] * 2, [screen.tiling] * 2, 100)
-    assert asked is not None and max(asked.end) == len('Save" ')
+    assert asked is not None and max(asked.end) == len("Save")
     button = [400.0, 10.0, 440.0, 30.0]
     first, second = (
         shown.asked[0].about
