@@ -145,6 +145,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         ("pieces", True),
         ("handing", True),
         ("lower", True),
+        ("opened", True),
     ],
 )
 def test_a_stage_is_one_file(name: str, whole: bool, make: Make) -> None:
