@@ -14,13 +14,13 @@ from typing import Any
 # On a CPU each compiled graph costs a second of g++; the numbers are the same without.
 os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
 
-import checkpoints
 import hypothesis
 import mlx.core as mx
 import pytest
 import sentencepiece
 from PIL import Image
 
+import checkpoints
 from mm15_mlx.config import (
     ConnectorConfig,
     CoordinateConfig,

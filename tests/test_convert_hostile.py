@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 import pickled
 import pytest
+
 from checkpoints import CONFIG, tensors, write
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from checkpoints import CONFIG, tensors, write
 
+from checkpoints import CONFIG, tensors, write
 from mm15_mlx.config import UserError
 from mm15_mlx.convert import partials, run
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from checkpoints import CONFIG, TOWER, shapes, tensors, write
 from mlx.utils import tree_flatten
 
+from checkpoints import CONFIG, TOWER, shapes, tensors, write
 from mm15_mlx import load
 from mm15_mlx.checkpoint import weight_files
 from mm15_mlx.config import UserError

@@ -9,10 +9,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from checkpoints import CONFIG, SEEN, TOWER, tensors, write
 from composing import clip_folder, llama_folder, open_clip_weights
 from mlx.utils import tree_flatten
 
+from checkpoints import CONFIG, SEEN, TOWER, tensors, write
 from mm15_mlx import generate, load
 from mm15_mlx.config import ConfigError, ModelConfig
 from mm15_mlx.convert import families, run

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
-from checkpoints import CONFIG, HONEYBEE, TOWER, as_honeybee, shapes, tensors, write
 
+from checkpoints import CONFIG, HONEYBEE, TOWER, as_honeybee, shapes, tensors, write
 from mm15_mlx import load
 from mm15_mlx.config import ConfigError, UserError
 from mm15_mlx.convert import run, verify

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import BEE_TOWER, CONFIG, HONEYBEE, TOWER, as_honeybee, shapes
 
+from checkpoints import BEE_TOWER, CONFIG, HONEYBEE, TOWER, as_honeybee, shapes
 from mm15_mlx.config import ConfigError
 from mm15_mlx.convert import families
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import CONFIG, shapes
 
+from checkpoints import CONFIG, shapes
 from mm15_mlx.config import CoordinateConfig, ModelConfig
 from mm15_mlx.convert import families
 from mm15_mlx.grounding import parse_answer

@@ -13,11 +13,11 @@ from typing import Any
 import huggingface_hub
 import mlx.core as mx
 import pytest
-from checkpoints import CONFIG, TOWER, tensors, write
 from composing import clip_folder, llama_folder
 from hub_server import COMMIT, Hub
 from huggingface_hub import constants
 
+from checkpoints import CONFIG, TOWER, tensors, write
 from mm15_mlx.config import UserError
 from mm15_mlx.load import find_model, find_source
 

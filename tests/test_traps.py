@@ -10,9 +10,9 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from checkpoints import CONFIG, shapes
 from mlx.utils import tree_flatten
 
+from checkpoints import CONFIG, shapes
 from mm15_mlx.config import TextConfig
 from mm15_mlx.convert import decoders, encoders, families
 from mm15_mlx.convert.recipes import Recipe

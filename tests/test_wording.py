@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import shapes
 from test_families_places import NAME, PHI, SMOLVLM
 from test_templates import encoder, rendered
 from test_tokenizer import byte_level, saved
 
+from checkpoints import shapes
 from mm15_mlx.answers import Session, worded
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.convert import families
