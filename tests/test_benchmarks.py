@@ -55,6 +55,18 @@ def test_the_tasks_of_a_held_out_screen_are_what_its_annotation_gives(
     assert made == [json.loads(line) for line in lines if line]
 
 
+def test_every_line_of_the_screens_of_unseen_kits_is_read() -> None:
+    """`kits.jsonl` asks about two lines a screen, which tells little of reading."""
+    index = (DATA / "screens" / "kits" / "screens.jsonl").read_text(encoding="utf-8")
+    screens = [json.loads(line) for line in index.split("\n") if line]
+    made = [t for row in screens for t in tasks(row, "screens/kits", 1000, 0)]
+    rows = read_tasks(DATA / "kits-lines.jsonl")
+    found = [{**row, "image": Path(row["image"]).name} for row in rows]
+    lines = [{**t, "image": Path(t["image"]).name} for t in made if t["task"] == "ocr"]
+    assert found == lines
+    assert len(rows) == sum(len(row["texts"]) for row in screens) == 457
+
+
 def test_every_annotated_screen_has_one_list_of_widgets() -> None:
     rows = read_tasks(DATA / "kits.jsonl")
     lists = [row for row in rows if row["task"] == "widgets"]

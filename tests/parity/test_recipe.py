@@ -146,6 +146,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         ("handing", True),
         ("lower", True),
         ("opened", True),
+        ("opened-again", True),
     ],
 )
 def test_a_stage_is_one_file(name: str, whole: bool, make: Make) -> None:
