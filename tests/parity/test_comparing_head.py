@@ -12,7 +12,13 @@ from PIL import Image
 from mm15_mlx.config import UserError
 from mm15_mlx.convert.mm15_torch import comparing_head
 from mm15_mlx.convert.mm15_torch.aids import Aids
-from mm15_mlx.convert.mm15_torch.compared import compared, marked
+from mm15_mlx.convert.mm15_torch.compared import (
+    Compared,
+    apart,
+    compared,
+    marked,
+    together,
+)
 from mm15_mlx.convert.mm15_torch.comparing_head import (
     FirstLayer,
     begin_comparing,
@@ -188,10 +194,36 @@ def test_how_well_screens_are_compared_is_measured(steps: Make) -> None:
         2 / 3
     )
     trainer = steps("--whole", "--lines", 0)
-    found = compared(trainer, 9).means()
+    kinds = compared(trainer, 9)
+    assert list(kinds) == ["added"]
+    found = kinds["added"].means()
     assert found["pairs"] == 1  # nothing is told of the others
     layers = found["opening"]
     assert len(layers) == 4 and all(0 <= x <= 1 for x in layers)
     for name in ("marked", "beside"):
         assert 0 <= found[name] <= 1
-    assert compared(trainer, 0).means() == {"opening": [], "pairs": 0}
+    assert found["apart"] > 0
+    assert compared(trainer, 0) == {}
+
+
+def test_figures_of_kinds_are_put_together() -> None:
+    one = Compared([1.0], [], [0.5], [0.25], [[0.0, 1.0]])
+    two = Compared([0.0], [0.0], [0.1], [0.75], [])
+    assert together([one, two]).means() == {
+        "marked": 0.5, "small": 0.0, "apart": 0.3, "beside": 0.5,
+        "opening": [0.0, 1.0], "pairs": 2,
+    }  # fmt: skip
+    assert together([]).means() == {"opening": [], "pairs": 0}
+
+
+def test_tokens_that_moved_are_as_far_apart_as_they_are(steps: Make) -> None:
+    """Of those that differ, where half is turned round and half stays."""
+    trainer = steps("--whole", "--lines", 0)
+    x = torch.randn(8, trainer.config.text_config.hidden_size)
+    x[4:] = x[:4]
+    x[6:] *= -1
+    image = torch.arange(8).view(2, 4)
+    differs = torch.tensor([False, False, True, True])
+    for there, far in ((differs, 2.0), (~differs, 0.0)):
+        pair = Pair(x, torch.arange(8), image, there)
+        assert apart(trainer, pair) == pytest.approx(far, abs=1e-6)
