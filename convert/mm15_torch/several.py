@@ -166,8 +166,8 @@ def pulled(
     their difference is left: each still shows more of its own."""
     first, second = (views.astype(np.float32) for views in (before, after))
     step = (second - first) * (1 - left) / 2
-    both = (np.rint(v).astype(np.uint8) for v in (first + step, second - step))
-    return next(both), next(both)
+    nearer = np.rint([first + step, second - step]).astype(np.uint8)
+    return nearer[0], nearer[1]
 
 
 def by_kind(series: list[list[Row]]) -> dict[str, list[list[Row]]]:
