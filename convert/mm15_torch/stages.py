@@ -85,7 +85,7 @@ def train(stage: Stage) -> Iterator[dict[str, float]]:
     """Running means of the figures, now and then; checkpoints at `args.out`."""
     args, checked = stage.args, len(stage.screens.items)
     check(stage.screens.items)
-    mean: dict[str, float] = {}
+    mean = last_means(log_of(args.out), stage.step)
     started, since = time.time(), stage.step
     while stage.step < args.steps:
         if args.mate and stage.step and stage.step % args.save_every == 0:
@@ -106,6 +106,22 @@ def train(stage: Stage) -> Iterator[dict[str, float]]:
             checked = len(stage.screens.items)
 
 
+def log_of(checkpoint: Path) -> Path:
+    return checkpoint.with_suffix(".jsonl")
+
+
+def last_means(log: Path, step: int) -> dict[str, float]:
+    """The running means a training logged last up to `step`: one that goes on from its
+    checkpoint goes on with them. None where there is no such row."""
+    mean: dict[str, float] = {}
+    for line in log.read_text().splitlines() if step and log.exists() else []:
+        row = json.loads(line)
+        if row.pop("step") <= step:
+            mean = row
+    mean.pop("seconds_per_step", None)
+    return mean
+
+
 def run(make: Callable[[], Stage]) -> None:
     """The training that `make` gives; its rows on stdout and in a log beside the
     checkpoint. A mistake ends with one line and status 2."""
@@ -118,7 +134,7 @@ def run(make: Callable[[], Stage]) -> None:
 
 def follow(stage: Stage) -> None:
     torch.set_num_threads(stage.args.threads)
-    with stage.args.out.with_suffix(".jsonl").open("a") as log:
+    with log_of(stage.args.out).open("a") as log:
         for row in train(stage):
             log.write(json.dumps(row) + "\n")
             log.flush()

@@ -71,3 +71,17 @@ def test_a_training_goes_on_from_the_mean(
         mean = (both[0][name] + both[1][name]) / 2
         torch.testing.assert_close(weights, mean, rtol=0, atol=1e-6)
     assert saved(0)["step"] == 4
+
+
+def test_running_means_go_on_with_the_training(tmp_path: Path) -> None:
+    log = stages.log_of(tmp_path / "one.pt")
+    rows = (
+        '{"step": 20, "loss": 3.0, "seconds_per_step": 1.0}\n'
+        '{"step": 40, "loss": 2.0, "seconds_per_step": 1.0}\n'
+        '{"step": 60, "loss": 1.0, "seconds_per_step": 1.0}\n'
+    )
+    log.write_text(rows)
+    assert stages.last_means(log, 50) == {"loss": 2.0}  # stopped after 60, saved at 50
+    assert stages.last_means(log, 10) == {}
+    assert stages.last_means(log, 0) == {}  # a training that begins
+    assert stages.last_means(tmp_path / "none.jsonl", 50) == {}
