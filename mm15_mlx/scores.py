@@ -13,7 +13,7 @@ from mm15_mlx import ui
 from mm15_mlx.captions import Cider
 from mm15_mlx.grounding import iou
 from mm15_mlx.tasks import CAPTIONS, CLASSES, Row
-from mm15_mlx.vqa import METRICS, edits, folded
+from mm15_mlx.vqa import METRICS, edits, folded, mcq
 
 Scores = dict[str, float]
 
@@ -136,6 +136,9 @@ def score(
             "edit_similarity": edit_similarity(result.text, row["text"]),
         }
     if task == "vqa":
+        if row["metric"] == "mcq":  # only the letters of options can be chosen
+            right = mcq(result.text, row["answers"], row.get("options"))
+            return {"mcq": right}
         return {row["metric"]: METRICS[row["metric"]](result.text, row["answers"])}
     if task in CAPTIONS:
         cider = (ciders or corpora([row]))[task]

@@ -6,6 +6,7 @@ not: metrics of places, classes and captions (scores.py, captions.py).
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 ANLS_LEAST = 0.5  # ST-VQA and DocVQA: a text that is further away is another answer
 RELAXED = 0.05  # ChartQA
@@ -149,6 +150,7 @@ def vqa_accuracy(said: str, answers: Sequence[str]) -> float:
 
 # --- multiple choice -------------------------------------------------------------
 
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _ALONE = re.compile(r"\W*([A-Za-z])\W*")  # b, (B), B.
 _FIRST = re.compile(r"\s*([A-Z])\.")  # B. because
 _FORMS = (
@@ -160,29 +162,38 @@ _FORMS = (
 _AROUND = (",", ".", "!", "?", ";", ":", "'")
 
 
-def choice(said: str) -> str | None:
+def choice(said: str, letters: str = _LETTERS) -> str | None:
     """The letter that an answer names, as MuirBench's evaluation reads it (MMMU's): in
-    brackets, else standing alone; of several the last.
+    brackets, else standing alone; of several the last. None but `letters` are seen: the
+    X of `f(X)` is no option.
 
     A letter before a period counts too, as lmms-eval has it for MuirBench and NExT-QA,
     and `b`, `B)` and `B:`, our choice. Where the original looks for the words of an
     option, or at last draws one at random, this finds None: our choice.
     """
-    alone = _ALONE.fullmatch(said) or _FIRST.match(said)
-    if alone:
-        return alone[1].upper()
+    for form in (_ALONE.fullmatch, _FIRST.match):
+        found = form(said)
+        if found and found[1].upper() in letters:
+            return found[1].upper()
     for mark in _AROUND:
         said = said.strip(mark)
     for form in _FORMS:
-        letters = form.findall(said)
-        if letters:
-            return letters[-1]
+        named = [letter for letter in form.findall(said) if letter in letters]
+        if named:
+            return named[-1]
     return None
 
 
-def mcq(said: str, answers: Sequence[str]) -> float:
-    """Whether the letter that was chosen is an answer's, `B` or `(b)`."""
-    letter = choice(said)
+def mcq(said: str, answers: Sequence[str], options: Any = None) -> float:
+    """Whether the letter that was chosen is an answer's, `B` or `(b)`.
+
+    options: how many there are, or a list of them: only their letters count. Anything
+    else is a field of the user's own, and every letter counts.
+    """
+    count = len(options) if isinstance(options, list) else options
+    known = isinstance(count, int) and not isinstance(count, bool) and count > 0
+    letters = _LETTERS[:count] if known else _LETTERS
+    letter = choice(said, letters)
     return float(letter is not None and letter in map(choice, answers))
 
 

@@ -255,6 +255,7 @@ def test_muirbench_has_options_and_places(tmp_path: Path) -> None:
     )
     assert row["category"] == "Counting" and len(row["images"]) == 2
     assert METRICS[row["metric"]]("B. two", row["answers"]) == 1
+    assert row["options"] == 2
     # one place for two pictures is none
     assert odd["question"].startswith("Which of picture 1?")
 
@@ -299,6 +300,7 @@ def test_nextqa_finds_videos_through_the_map(tmp_path: Path) -> None:
     assert Path(row["video"]) == tmp_path / "NExTVideo" / "1000" / "42.mp4"
     assert row["question"].startswith("why\nA. p\nB. q\nC. r\nD. s\nE. t\nAnswer")
     assert (row["answers"], row["metric"], row["id"]) == (["C"], "mcq", "42-6")
+    assert row["options"] == 5
 
 
 def test_nextqa_answers_are_numbers_of_options(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Metrics of answers to questions, by cases worked out by hand."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mm15_mlx.scores import Said, score
 from mm15_mlx.vqa import (
     METRICS,
     anls,
@@ -136,6 +139,30 @@ def test_vqa_accuracy_leaves_one_person_out() -> None:
 def test_the_letter_of_an_answer(said: str, letter: str | None) -> None:
     assert choice(said) == letter
     assert mcq(said, ["(B)"]) == (letter == "B")
+
+
+@pytest.mark.parametrize(
+    ("said", "letter"),
+    [
+        ("The answer is B. It was taken in the U.S. last year", "B"),
+        ("(B) because f(X) grows", "B"), ("B because plan Y fails", "B"),
+        ("Option B is right, as in Figure X above", "B"), ("B: see (X)", "B"),
+        ("(X) is no option, so C", "C"), ("X. No, (b)? D", "D"),
+        ("x", None), ("(E)", None), ("E. of five", None), ("as in (X)", None),
+    ],
+)  # fmt: skip
+def test_only_letters_of_options_are_seen(said: str, letter: str | None) -> None:
+    assert choice(said, "ABCD") == letter
+    for options in (4, list("wxyz")):
+        assert mcq(said, ["B"], options) == (letter == "B")
+        row = {"task": "vqa", "answers": ["B"], "metric": "mcq", "options": options}
+        assert score(row, Said(said, ())) == {"mcq": letter == "B"}
+
+
+@pytest.mark.parametrize("options", [None, 0, -1, True, "4", 2.5, [], {}])
+def test_options_that_say_no_number_leave_every_letter(options: Any) -> None:
+    assert mcq("The answer is (X)", ["X"], options) == 1
+    assert mcq("The answer is (Z)", ["Z"], 90) == 1
 
 
 @pytest.mark.parametrize(

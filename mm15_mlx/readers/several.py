@@ -75,6 +75,7 @@ def muirbench(path: Path, split: str | None) -> Iterator[Row]:
             "question": placed(text, len(images)) + LETTER,
             "answers": [record.text("answer")],
             "metric": "mcq",
+            "options": len(options),
             **slices,
         }
 
@@ -232,5 +233,6 @@ def nextqa(path: Path, split: str | None) -> Iterator[Row]:
             "question": _options(record.text("question"), options) + LETTER,
             "answers": [chr(ord("A") + int(answer))],
             "metric": "mcq",
+            "options": len(options),
             "type": record.text("type"),
         }
