@@ -1,5 +1,6 @@
 """What the readers of benchmarks share: files, errors, pictures in the data."""
 
+import json
 import re
 import sys
 import types
@@ -157,6 +158,69 @@ def test_refcoco_files_that_do_not_fit(
         read("refcoco", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("part", "changed", "said"),
+    [
+        ("annotations", {"id": None}, "annotation 1: id is None; it must be a number"),
+        ("annotations", {"id": [7]}, r"annotation 1: id is \[7\]; it must be a number"),
+        ("annotations", {}, "instances.json, annotation 1 lacks the key 'id'"),
+        ("images", {"id": {}}, "image 1: id is {}; it must be a number or a text"),
+        ("images", {}, "instances.json, image 1 lacks the key 'id'"),
+        ("images", {"id": 7, "file_name": 3}, "row 1: .*image 7: file_name is 3; it m"),
+    ],
+)
+def test_refcoco_objects_without_a_use(
+    tmp_path: Path, part: str, changed: dict[str, Any], said: str
+) -> None:
+    made.refcoco_original(tmp_path)
+    data = json.loads((tmp_path / "instances.json").read_text())
+    made.write(tmp_path / "instances.json", data | {part: [changed]})
+    with pytest.raises(UserError, match=said):
+        read("refcoco", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "changed", "said"),
+    [
+        (
+            "annotations",
+            {"bbox": [1, 2, 3, 4]},
+            "annotation 1 lacks the key 'image_id'",
+        ),
+        (
+            "annotations",
+            {"image_id": []},
+            r"annotation 1: image_id is \[\]; it must be",
+        ),
+        ("images", {"caption": 5}, "image 1: caption is 5; it must be a text"),
+        ("images", {"file_name": None}, "image 1: file_name is None; it must be a te"),
+        ("images", {"id": [1]}, r"image 1: id is \[1\]; it must be a number or a text"),
+    ],
+)
+def test_mdetr_objects_without_a_use(
+    tmp_path: Path, part: str, changed: dict[str, Any], said: str
+) -> None:
+    made.refcoco_mdetr(tmp_path)
+    file = tmp_path / "finetune_refcoco_testA.json"
+    data = json.loads(file.read_text())
+    kept = data[part][0] if part == "images" else {}
+    made.write(file, data | {part: [kept | changed]})
+    with pytest.raises(UserError, match=said):
+        read("refcoco", tmp_path)
+
+
+def test_a_picture_in_base64_where_a_path_belongs(tmp_path: Path) -> None:
+    row = {"image": "iVBOR" * 60, "instruction": "go", "bbox": [1, 2, 3, 4]}
+    made.write_lines(tmp_path / "a.jsonl", [row])
+    with pytest.raises(UserError) as caught:
+        read("screenspot", tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / 'a.jsonl'}, row 1: the file {'iVBOR' * 8}… (300 characters) "
+        "cannot be looked for: File name too long; give a path, or in a TSV whole "
+        "base64"
+    )
+
+
 def test_flickr_boxes_without_numbers(tmp_path: Path) -> None:
     made.flickr30k(tmp_path)
     file = tmp_path / "Annotations" / "36.xml"
@@ -193,7 +257,7 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
 
 def test_numbers() -> None:
     assert numbers((1, 2.5), 2, "size") == [1, 2.5]
-    for bad in ([1], [1, "2"], [1, float("nan")], None, [1, 2, 3]):
+    for bad in ([1], [1, "2"], [1, float("nan")], None, [1, 2, 3], [1, -(10**400)]):
         with pytest.raises(UserError, match=r"size is .*; it must be 2 numbers"):
             numbers(bad, 2, "size")
 

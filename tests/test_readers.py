@@ -173,6 +173,18 @@ def test_docvqa(tmp_path: Path) -> None:
     assert row["question_types"] == "form, layout"
 
 
+@pytest.mark.parametrize(("types", "said"), [(5, "5"), ("form", "form")])
+def test_docvqa_types_that_are_no_list(tmp_path: Path, types: Any, said: str) -> None:
+    made.docvqa(tmp_path)
+    file = tmp_path / "val_v1.0_withQT.json"
+    (row,) = json.loads(file.read_text())["data"]
+    made.write(file, {"data": [row | {"question_types": types}]})
+    assert read("docvqa", tmp_path)[0]["question_types"] == said
+    made.write(file, {"data": [row | {"question_types": {"form": 1}}]})
+    with pytest.raises(UserError, match="row 1: question_types must hold texts, not"):
+        read("docvqa", tmp_path)
+
+
 def test_ids_are_made_unique(tmp_path: Path) -> None:
     made.docvqa(tmp_path)
     file = tmp_path / "val_v1.0_withQT.json"
@@ -295,6 +307,21 @@ def test_vl_icl_errors(tmp_path: Path) -> None:
         read("vl-icl", tmp_path / "operator_induction", "2")
 
 
+@pytest.mark.parametrize(
+    ("support", "said"),
+    [
+        (["a text"] * 8, "support.json, row 1 is not an object"),
+        ({"a": 1}, "support.json is not a list of rows"),
+        ([{"same": "x"}], "support.json, row 1: same is 'x'; it must be an object"),
+    ],
+)
+def test_vl_icl_examples_that_are_none(tmp_path: Path, support: Any, said: str) -> None:
+    made.vl_icl(tmp_path)
+    made.write(tmp_path / "operator_induction" / "support.json", support)
+    with pytest.raises(UserError, match=said):
+        read("vl-icl", tmp_path / "operator_induction", "4")
+
+
 def test_nextqa_finds_videos_through_the_map(tmp_path: Path) -> None:
     (row,) = rows("nextqa", made.nextqa, tmp_path, "val")
     assert Path(row["video"]) == tmp_path / "NExTVideo" / "1000" / "42.mp4"
@@ -308,4 +335,11 @@ def test_nextqa_answers_are_numbers_of_options(tmp_path: Path) -> None:
     text = (tmp_path / "val.csv").read_text().replace("why,2", "why,7")
     (tmp_path / "val.csv").write_text(text)
     with pytest.raises(UserError, match="row 1: answer is '7'; it must be 0 to 4"):
+        read("nextqa", tmp_path)
+
+
+def test_nextqa_without_an_object_of_places(tmp_path: Path) -> None:
+    made.nextqa(tmp_path)
+    made.write(tmp_path / "map_vid_vidorID.json", ["1000/42"])
+    with pytest.raises(UserError, match="map_vid_vidorID.json is not an object; it mu"):
         read("nextqa", tmp_path)

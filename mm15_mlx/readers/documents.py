@@ -48,8 +48,9 @@ def docvqa(path: Path, split: str | None) -> Iterator[Row]:
         question = record.text("question") + SHORT
         answers = _answers(record, "answers", "answer")
         row = _row(record, image, question, answers, "anls")
-        kinds = record.get("question_types")
-        yield row | ({"question_types": ", ".join(map(str, kinds))} if kinds else {})
+        if record.get("question_types") is not None:
+            row["question_types"] = ", ".join(record.texts("question_types"))
+        yield row
 
 
 def infovqa(path: Path, split: str | None) -> Iterator[Row]:

@@ -19,6 +19,7 @@ from mm15_mlx.tasks import Row
 
 _COCO = ("train2014", "images/train2014", "images", "val2014", "train2017")
 _PHOTOS = ("flickr30k-images", "flickr30k_images", "images")
+_Id = int | float | str
 
 
 def refcoco(path: Path, split: str | None) -> Iterator[Row]:
@@ -78,16 +79,20 @@ def _exported(record: Record) -> Iterator[Row]:
 
 def _mdetr(record: Record) -> Iterator[Row]:
     where = str(record.file)
-    boxes = {a["image_id"]: a for a in _objects(record.data, "annotations", where)}
+    boxes = _by(record.data, "annotations", "image_id", where)
     for number, image in enumerate(_objects(record.data, "images", where), 1):
         where = f"{record.file}, image {number}"
         for key in ("id", "file_name", "caption"):
             if key not in image:
                 raise UserError(f"{where} lacks the key {key!r}")
-        box = numbers(boxes.get(image["id"], {}).get("bbox"), 4, f"{where}: bbox")
+        name, text = (
+            _text(image[k], f"{where}: {k}") for k in ("file_name", "caption")
+        )
+        identifier = _identifier(image, "id", where)
+        box = numbers(boxes.get(identifier, {}).get("bbox"), 4, f"{where}: bbox")
         folders = (record.folder, record.file.parent)
-        path = found(image["file_name"], where, folders, _COCO)
-        yield _row(str(image["id"]), path, image["caption"], _corners(box, where))
+        path = found(name, where, folders, _COCO)
+        yield _row(str(identifier), path, text, _corners(box, where))
 
 
 def _refs_of(folder: Path) -> Path:
@@ -111,8 +116,8 @@ def _instances(file: Path, listed: Path, split: str | None) -> Iterator[Row]:
         raise UserError(f"{listed} needs instances.json beside it, which has the boxes")
     folder = file.parent
     data = read_json(file)
-    boxes = {a["id"]: a.get("bbox") for a in _objects(data, "annotations", str(file))}
-    names = {i["id"]: i.get("file_name") for i in _objects(data, "images", str(file))}
+    boxes = _by(data, "annotations", "id", str(file))
+    images = _by(data, "images", "id", str(file))
     whole = read_plain(listed) if listed.suffix == ".p" else read_json(listed)
     seen = set()
     for number, ref in enumerate(_objects({"refs": whole}, "refs", str(listed)), 1):
@@ -125,16 +130,17 @@ def _instances(file: Path, listed: Path, split: str | None) -> Iterator[Row]:
         seen.add(ref["split"])
         if split is not None and ref["split"].casefold() != split.casefold():
             continue
-        box = _corners(numbers(boxes.get(ref["ann_id"]), 4, f"{where}: bbox"), where)
-        image = names.get(ref["image_id"])
+        box = numbers(boxes.get(ref["ann_id"], {}).get("bbox"), 4, f"{where}: bbox")
+        box = _corners(box, where)
+        image = images.get(ref["image_id"], {}).get("file_name")
         if not image:
             raise UserError(f"{where}: {file} has no image {ref['image_id']!r}")
+        image = _text(image, f"{where}: {file}, image {ref['image_id']}: file_name")
         path = found(image, where, (folder, folder.parent), _COCO)
         for sentence in _objects(ref, "sentences", where):
             name = f"{ref.get('ref_id', number)}-{sentence.get('sent_id', 0)}"
             text = sentence.get("sent") or sentence.get("raw") or ""
-            if not isinstance(text, str):
-                raise UserError(f"{where}: a sentence must be a text")
+            text = _text(text, f"{where}: a sentence")
             yield _row(name, path, text, box) | {"split": ref["split"]}
     if split is not None and split.casefold() not in {s.casefold() for s in seen}:
         raise UserError(
@@ -148,6 +154,29 @@ def _objects(data: Any, key: str, where: str) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(f, dict) for f in found):
         raise UserError(f"{where or key}: {key!r} is not a list of objects")
     return found
+
+
+def _by(data: Any, key: str, name: str, where: str) -> dict[_Id, dict[str, Any]]:
+    """The objects of a list, by their numbers or texts `name`."""
+    places = enumerate(_objects(data, key, where), 1)
+    what = key.removesuffix("s")
+    return {_identifier(o, name, f"{where}, {what} {n}"): o for n, o in places}
+
+
+def _identifier(data: dict[str, Any], name: str, where: str) -> _Id:
+    if name not in data:
+        raise UserError(f"{where} lacks the key {name!r}")
+    if not isinstance(data[name], int | float | str):
+        raise UserError(
+            f"{where}: {name} is {data[name]!r}; it must be a number or a text"
+        )
+    return data[name]
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{what} is {value!r}; it must be a text")
+    return value
 
 
 def _corners(box: list[float], where: str) -> list[float]:

@@ -16,6 +16,7 @@ from PIL import Image
 from mm15_mlx.config import UserError
 
 _SUFFIX = ".pictures"
+_SHOWN = 40  # characters of a path in a message
 _ENDINGS = {
     b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp",
     b"BM": ".bmp", b"II*\0": ".tif", b"MM\0*": ".tif",
@@ -53,8 +54,15 @@ def found(
         for part in ("", *below):
             for spelled in (name, Path(name).name):
                 path = folder / part / spelled
-                if path.is_file():
-                    return str(path.absolute())
+                try:
+                    if path.is_file():
+                        return str(path.absolute())
+                except OSError as e:  # a name that is too long is more than missing
+                    more = f"… ({len(name)} characters)" if name[_SHOWN:] else ""
+                    raise UserError(
+                        f"{where}: the file {name[:_SHOWN]}{more} cannot be looked "
+                        f"for: {e.strerror}; give a path, or in a TSV whole base64"
+                    ) from e
     looked = ", ".join(
         dict.fromkeys(str(f / part) for f in folders for part in ("", *below))
     )

@@ -4,6 +4,7 @@ What this file is: texts, lists, numbers, boxes and pictures of a row. What it i
 reading files (sources.py) or what a benchmark's fields mean (the files beside this).
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 from mm15_mlx.config import UserError
 from mm15_mlx.readers import pictures
 from mm15_mlx.readers.sources import files, literal, rows_of
+
+_LARGEST = sys.float_info.max  # JSON has larger integers
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,9 @@ class Record:
 def numbers(value: Any, count: int, what: str) -> list[float]:
     """`value` as that many finite numbers; raises UserError that begins with `what`."""
     values = list(value) if isinstance(value, list | tuple) else []
-    good = [v for v in values if isinstance(v, int | float) and abs(v) < float("inf")]
+    good = [v for v in values if isinstance(v, int | float) and abs(v) <= _LARGEST]
     if len(values) != count or len(good) != count:
-        raise UserError(f"{what} is {value!r}; it must be {count} numbers")
+        raise UserError(f"{what} is {value!r:.100}; it must be {count} numbers")
     return [float(v) for v in values]
 
 

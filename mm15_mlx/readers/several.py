@@ -107,6 +107,7 @@ _INSTRUCTIONS = {  # ours; the original's "detailed" ones say the same at length
     "matching_mi": "Find the relation from the examples. Answer yes or no.",
 }
 _OPERATORS = {"+": 0, "-": 1, "x": 2}
+_PAIR = ("same", "diff")  # of matching_mi
 _METRICS = {
     "operator_induction": "first_number",
     "operator_induction_interleaved": "first_number",
@@ -137,7 +138,7 @@ def vl_icl(path: Path, split: str | None) -> Iterator[Row]:
             f"{path} is no data set of VL-ICL; the folder's name must be one of "
             f"{', '.join(_INSTRUCTIONS)}"
         )
-    support = read_json(path / "support.json") if name != "open_mi" else []
+    support = _support(path / "support.json") if name != "open_mi" else []
     for row in records(path / "query.json", (), None):
         record = replace(row, folder=path.parent)  # paths begin with the set's name
         for shots in [int(split)] if split else SHOTS:
@@ -150,6 +151,22 @@ def vl_icl(path: Path, split: str | None) -> Iterator[Row]:
                     f"{record.where}: no {shots} examples for it: {e!r}"
                 ) from e
             yield _icl_row(record, f"{key}-{shots}", name, examples) | {"shots": shots}
+
+
+def _support(file: Path) -> list[dict[str, Any]]:
+    rows = read_json(file)
+    if not isinstance(rows, list):
+        raise UserError(f"{file} is not a list of rows")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise UserError(f"{file}, row {number} is not an object")
+        for key in _PAIR:
+            if not isinstance(row.get(key, {}), dict):
+                raise UserError(
+                    f"{file}, row {number}: {key} is {row[key]!r:.100}; it must be an "
+                    "object"
+                )
+    return rows
 
 
 def _examples(
@@ -175,7 +192,7 @@ def _examples(
         ]
     drawn = draw.sample(support, shots)
     if name == "matching_mi":
-        return [pair[kind] for pair in drawn for kind in ("same", "diff")]
+        return [pair[kind] for pair in drawn for kind in _PAIR]
     if name.startswith("operator_induction"):
         which = _OPERATORS[query["operator"]]
         return [row | {"answer": row["answer"][which]} for row in drawn]
@@ -218,6 +235,11 @@ def nextqa(path: Path, split: str | None) -> Iterator[Row]:
     folder = path if path.is_dir() else path.parent
     if (folder / "map_vid_vidorID.json").is_file():
         places = read_json(folder / "map_vid_vidorID.json")
+        if not isinstance(places, dict):
+            raise UserError(
+                f"{folder / 'map_vid_vidorID.json'} is not an object; it must give the "
+                "place of each video"
+            )
     for record in records(path, ("*.csv", "*.parquet"), split):
         video = record.text("video")
         options = [record.text(f"a{k}") for k in range(5)]
