@@ -191,6 +191,10 @@ def test_ids_are_made_unique(tmp_path: Path) -> None:
     row = json.loads(file.read_text())["data"][0]
     made.write(file, {"data": [row, row, row]})
     assert [r["id"] for r in read("docvqa", tmp_path)] == ["9", "9~2", "9~3"]
+    given = [row | {"questionId": i} for i in ("1", "1~2", "1", "1~2", "1", "1~4")]
+    made.write(file, {"data": given})
+    found = [r["id"] for r in read("docvqa", tmp_path)]
+    assert found == ["1", "1~2", "1~3", "1~2~2", "1~5", "1~4"]
 
 
 def test_infovqa(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ READERS: dict[str, Callable[[Path, str | None], Iterator[Row]]] = {
 
 def read(name: str, path: Path, split: str | None = None) -> list[Row]:
     """The rows of a benchmark, checked, with absolute paths of pictures or a `video`;
-    an id that comes again gets `~2`.
+    an id that comes again gets `~2`, or the next number that no id of the file has.
 
     split: which part of a folder that holds several. Raises UserError that names the
     file and the row.
@@ -59,9 +59,13 @@ def read(name: str, path: Path, split: str | None = None) -> list[Row]:
     rows = list(READERS[name](path, split))
     if not rows:
         raise UserError(f"{path} holds no rows of {name}")
+    given = {row["id"] for row in rows}
     seen: Counter[str] = Counter()
     for row in rows:  # answers on disk are told apart by their ids
-        seen[row["id"]] += 1
-        if seen[row["id"]] > 1:
-            row["id"] += f"~{seen[row['id']]}"
+        name = row["id"]
+        seen[name] += 1
+        if seen[name] > 1:
+            while f"{name}~{seen[name]}" in given:
+                seen[name] += 1
+            row["id"] = f"{name}~{seen[name]}"
     return [checked(row, f"{path}, {row['id']}", Path()) for row in rows]
