@@ -211,6 +211,36 @@ def test_chartqa_has_two_halves(tmp_path: Path) -> None:
     assert human["id"] != augmented["id"]
 
 
+def test_chartqa_of_one_half(tmp_path: Path) -> None:
+    made.chartqa(tmp_path)
+    (tmp_path / "test" / "test_augmented.json").unlink()
+    (row,) = read("chartqa", tmp_path, "test")
+    assert row["type"] == "human"
+    assert len(read("chartqa", tmp_path, "val")) == 2
+    with pytest.raises(UserError, match="has no file of the split 'dev1'; it has"):
+        read("chartqa", tmp_path, "dev1")
+
+
+@pytest.mark.parametrize(
+    ("said", "half"),
+    [
+        ({}, None), ({"split": "test"}, None), ({"type": "bar"}, None),
+        ({"type": "human_test"}, "human"), ({"split": "test_augmented"}, "augmented"),
+        ({"human_or_machine": 0}, "human"), ({"human_or_machine": "1"}, "augmented"),
+        ({"type": "machine"}, "augmented"), ({"type": "Human"}, "human"),
+        ({"type": 0}, "human"),
+    ],
+)  # fmt: skip
+def test_chartqa_rows_say_their_half_or_nothing(
+    tmp_path: Path, said: dict[str, Any], half: str | None
+) -> None:
+    made.picture(tmp_path / "k.png")
+    row = {"imgname": "k.png", "query": "How much?", "label": "12"}
+    made.write_lines(tmp_path / "test.jsonl", [row | said])
+    (found,) = read("chartqa", tmp_path)
+    assert found.get("type") == half
+
+
 def test_ocrbench_asks_as_it_stands(tmp_path: Path) -> None:
     (row,) = rows("ocrbench", made.ocrbench, tmp_path)
     assert row["question"] == "what is written in the image?"
@@ -237,6 +267,11 @@ def test_a_table_of_vlmevalkit_holds_its_pictures(tmp_path: Path) -> None:
     assert Path(what["image"]).parent == tmp_path / "DocVQA_VAL.tsv.pictures"
     with Image.open(what["image"]) as image:
         assert image.size == made.SIZE
+    table = tmp_path / "DocVQA_VAL.tsv"
+    for answer, answers in (("[12]", ["[12]"]), ("['12', '3']", ["12", "3"])):
+        table.write_text(table.read_text().replace("['a', 'b']", answer))
+        assert read("docvqa", tmp_path, "val")[0]["answers"] == answers
+        table.write_text(table.read_text().replace(answer, "['a', 'b']"))
     before = Path(what["image"]).stat().st_mtime_ns
     assert read("docvqa", tmp_path, "val") == [what, who]
     assert Path(what["image"]).stat().st_mtime_ns == before

@@ -10,6 +10,7 @@ from pathlib import Path
 from mm15_mlx.config import UserError
 from mm15_mlx.readers.pictures import path_of
 from mm15_mlx.readers.records import Record, records
+from mm15_mlx.readers.sources import has_split
 from mm15_mlx.tasks import LEAST_PEOPLE, Row
 
 SHORT = "\nAnswer the question using a single word or phrase."
@@ -71,20 +72,33 @@ def chartqa(path: Path, split: str | None) -> Iterator[Row]:
     """ChartQA (arXiv 2203.10244): `{split}/{split}_{human,augmented}.json` with
     `{split}/png/`, the hub's parquet, or VLMEvalKit's TSV. Metric: relaxed accuracy;
     the published figure is the mean over both halves, the slice `type`, which are of
-    one size. Layout as of 2026, not tried with the real files."""
+    one size. Rows that do not say their half have no `type`. Layout as of 2026, not
+    tried with the real files."""
     originals = ("*_human.json", "*_augmented.json")
-    kept = [p for p in originals if path.is_dir() and any(path.rglob(p))]
+    there = [p for p in originals if path.is_dir() and any(path.rglob(p))]
+    # a split may have one half alone
+    kept = [p for p in there if has_split(path, p, split)] or there
     for pattern in kept or ["*.parquet"]:
         for record in records(path, (pattern, "*.tsv", "*.jsonl"), split):
             image = record.picture("image", "imgname", below=("png", "images"))
-            half = record.get("type", "human_or_machine", "split")
-            if half is None:
-                half = record.file.stem.rpartition("_")[2]
+            half = _half(record)
             question = record.text("query", "question") + WORD
             answers = _answers(record, "label", "answer")
             row = _row(record, image, question, answers, "relaxed_accuracy")
-            human = half == 0 or "human" in str(half)  # 0 where the hub numbers them
-            yield row | {"type": "human" if human else "augmented"}
+            yield row | ({"type": half} if half else {})
+
+
+def _half(record: Record) -> str | None:
+    number = str(record.get("human_or_machine", "type"))
+    if number in ("0", "1"):  # as the hub has them
+        return ("human", "augmented")[int(number)]
+    for said in (*map(record.get, ("type", "split")), record.file.stem):
+        words = str(said).casefold()
+        if "human" in words:
+            return "human"
+        if "augmented" in words or "machine" in words:
+            return "augmented"
+    return None
 
 
 def ocrbench(path: Path, split: str | None) -> Iterator[Row]:
@@ -110,7 +124,10 @@ def _answers(record: Record, *keys: str) -> list[str]:
             f"{record.where} has no answers; those of a test split are often kept "
             "back: use --split val"
         )
-    return record.texts(*keys)
+    texts, value = record.texts(*keys), record.get(*keys)
+    # a list of a table has quotes around its texts: `[12]` is an answer
+    plain = isinstance(value, str) and not set(value) & set("'\"")
+    return [value.strip()] if texts and plain else texts
 
 
 def _row(

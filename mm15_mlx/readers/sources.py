@@ -74,6 +74,12 @@ def files(path: Path, patterns: Sequence[str], split: str | None) -> list[Path]:
     return _highest(found)
 
 
+def has_split(path: Path, pattern: str, split: str | None) -> bool:
+    """Whether a folder has files of that name in the split; None stands for any."""
+    found = (p.relative_to(path) for p in path.rglob(pattern))
+    return any(split is None or _one(split) in _words(p) for p in found)
+
+
 def _highest(paths: Sequence[Path]) -> list[Path]:
     least = min(len(p.parts) for p in paths)
     return [p for p in paths if len(p.parts) == least]
