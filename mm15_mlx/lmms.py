@@ -8,6 +8,7 @@ it fetches from the hub itself. It finds `manifest` through the entry points
 `lmms_eval.models`, its documented way (0.7); nothing is imported from it before.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +22,7 @@ from mm15_mlx.config import UserError
 from mm15_mlx.generate import generate
 from mm15_mlx.load import DEFAULT_MODEL, load
 from mm15_mlx.processor import Message
-from mm15_mlx.prompt import interleaved
+from mm15_mlx.prompt import PromptError, interleaved
 from mm15_mlx.readers.several import placed
 
 NAME = "mm15_mlx"
@@ -76,8 +77,33 @@ class Requests:
         self.model, self.processor = load(pretrained, adapter_path=adapters)
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """The answers, cut before any of the texts in `until`."""
-        return [self._answer(request) for request in requests]
+        """The answers, cut before any of the texts in `until`.
+
+        A question that cannot be put to the model, as one longer than its context, is
+        named on stderr and has the answer `""`, as lmms-eval's own models do: it must
+        not end a run of hours. Where that is so of all, it raises UserError.
+        """
+        answers: list[str] = []
+        lost = 0
+        for request in requests:
+            place = request.args[3:]
+            try:
+                answers.append(self._answer(request))
+            except PromptError as e:
+                lost += 1
+                if lost == len(requests):
+                    raise UserError(_named(place, e)) from e
+                print(f"warning: {_named(place, e)}; not answered", file=sys.stderr)
+                answers.append("")
+            except UserError as e:
+                raise UserError(_named(place, e)) from e
+        if lost:
+            print(
+                f"warning: {lost} of {len(requests)} questions were not answered, "
+                "which counts as wrong",
+                file=sys.stderr,
+            )
+        return answers
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
         raise UserError(
@@ -107,9 +133,12 @@ class Requests:
                 continuation = str(continuation(self._row(place)))
             # an answer begins with its word, where lmms-eval has a space before it
             ids = self.processor.tokenizer.encode(continuation.lstrip(), first=False)
-            if not ids:
-                raise UserError(f"{place[1]}, row {place[0]}: a continuation is empty")
-            prepared = self.processor.prepare(self._asked(text, to_pictures, place))
+            try:
+                if not ids:
+                    raise UserError("a continuation is empty")
+                prepared = self.processor.prepare(self._asked(text, to_pictures, place))
+            except UserError as e:  # no number could stand for a likelihood
+                raise UserError(_named(place, e)) from e
             rows.append(drift.Row(prepared, ids))
             signs.append(-1.0 if chosen else 1.0)
         found = drift.log_probs(self.model, self.processor, rows, {})
@@ -157,11 +186,16 @@ class Requests:
                 (images if picture else videos).append(str(shown))
             else:
                 raise UserError(
-                    f"{place[1]}, row {place[0]} shows {type(shown).__name__}; "
-                    f"{NAME} looks at pictures and videos"
+                    f"it shows {type(shown).__name__}; {NAME} looks at pictures and "
+                    "videos"
                 )
         text = placed(text, len(images))
         return [{"role": "user", "content": interleaved(text, images, videos)}]
+
+
+def _named(place: Sequence[Any], error: UserError) -> str:
+    """What is wrong, with the question's task and row."""
+    return f"{place[1]}, row {place[0]}: {error}"
 
 
 def _sums(

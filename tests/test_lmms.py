@@ -1,6 +1,7 @@
 """Requests of lmms-eval, answered; against a stand-in for its base class, and against
 the real one where it is installed."""
 
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -131,7 +132,7 @@ def test_the_smallest_of_several_choices_is_the_likeliest(
 def test_what_cannot_be_asked(make: Callable[..., Any], answering: Answering) -> None:
     folder = answering("Yes")
     model = make(folder)
-    with pytest.raises(UserError, match="num_beams is 3; it must be 1"):
+    with pytest.raises(UserError, match="task, row 0: num_beams is 3; it must be 1"):
         model.generate_until([request("?", {"num_beams": 3})])
     with pytest.raises(UserError, match="task, row 0: a continuation is empty"):
         model.loglikelihood([request("?", " ")])
@@ -140,9 +141,32 @@ def test_what_cannot_be_asked(make: Callable[..., Any], answering: Answering) ->
     ):
         model.generate_until_multi_round([])
     with pytest.raises(
-        UserError, match="task, row 0 shows dict; mm15_mlx looks at pic"
+        UserError, match="task, row 0: it shows dict; mm15_mlx looks at"
     ):
         make(folder, {"array": []}).generate_until([request("?", {})])
+
+
+def test_a_question_over_the_context_does_not_end_a_run(
+    make: Callable[..., Any], answering: Answering, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make(answering("Yes"))
+    limit = model.processor.config.text_config.max_position_embeddings
+    long = request("yes " * limit, {})
+    assert model.generate_until([long, request("Is it?", {})]) == ["", "Yes"]
+    out, err = capsys.readouterr()
+    first, last = err.splitlines()
+    assert not out and re.fullmatch(
+        rf"warning: task, row 0: the prompt has \d+ tokens; the model's context is "
+        rf"{limit}: use a shorter text; not answered",
+        first,
+    )
+    assert last == (
+        "warning: 1 of 2 questions were not answered, which counts as wrong"
+    )
+    with pytest.raises(UserError, match="task, row 0: the prompt has"):
+        model.generate_until([long, long])
+    with pytest.raises(UserError, match="task, row 0: the prompt has"):
+        model.loglikelihood([request("yes " * limit, " Yes")])
 
 
 def test_with_the_real_lmms_eval(answering: Answering, screen: Path) -> None:
