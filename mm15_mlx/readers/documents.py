@@ -104,9 +104,9 @@ def _half(record: Record) -> str | None:
 def ocrbench(path: Path, split: str | None) -> Iterator[Row]:
     """OCRBench (arXiv 2305.07895): `OCRBench.json` with `OCRBench_Images/`, the hub's
     parquet, or VLMEvalKit's TSV. Metric: containment, of handwritten formulas with case
-    and without spaces; the published score is the sum over 1000 rows, the mean of both
-    metrics over all rows times 1000. Slice: `category`. Layout as of 2026, not tried
-    with the real files.
+    and without spaces; the published score is the number of right answers among 1000,
+    900 × `contains` + 100 × `contains_formula`. Slice: `category`. Layout as of 2026,
+    not tried with the real files.
     """
     patterns = ("OCRBench.json", "*.parquet", "OCRBench*.tsv", "*.jsonl")
     for record in records(path, patterns, split):
