@@ -8,7 +8,8 @@ import difflib
 import importlib
 import math
 import re
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mm15_mlx.config import UserError
 from mm15_mlx.images import FORMATS, MAX_PIXELS, Picture
@@ -25,8 +26,10 @@ MAX_FRAMES = 512
 MAX_TOTAL = 4 * MAX_PIXELS  # of all frames together: 1.8 GB as RGB
 # Containers that hold their own data. Playlists (hls, concat, dash) would open others.
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,ogg,flv,asf,gif,mp3,wav,flac,aac"
+_CLOSE = 1e-6  # seconds; times are fractions of the stream's unit
 _BEFORE = 10.0  # seconds before the first frame: a seek that ends at the beginning
 _NEAR = 1000  # packets in which a keyframe is looked for
+_LONGEST = 1e9  # seconds, 31 years: what is beyond is no time of a video
 _LATE = 32  # packets may follow that are shown before this one: a codec's reordering
 
 
@@ -88,15 +91,17 @@ def read_clip(
     """`frames` pictures spread evenly over the clip, or over [start, end) seconds.
 
     The part is cut into segments of equal length, as MM1.5-Video samples; the frame
-    shown at the middle of each is taken (which point: not published: our choice). A
-    part with fewer frames gives each of them once; a file that is cut short, those up
-    to the break. With `view` frames are a `Frame` each. Raises VideoError.
+    shown at the middle of each is taken (which point: not published: our choice).
+    Where one is shown at several middles, others of the part are taken as well. A part
+    with fewer frames gives each of them once; a file that is cut short, those up to the
+    break. With `view` frames are a `Frame` each. Raises VideoError.
     """
     if not 1 <= frames <= MAX_FRAMES:
         raise VideoError(f"{frames} frames of a video; give 1 to {MAX_FRAMES}")
     for name, value in (("start", start), ("end", end)):
-        if value is not None and not 0 <= value < math.inf:
-            raise VideoError(f"the {name} {value:g} s is not a time; give 0 or more")
+        if value is not None and not 0 <= value < _LONGEST:
+            shown = f"{value:g}" if abs(value) < _LONGEST else f"{value!s:.20}"
+            raise VideoError(f"the {name} {shown} s is not a time; give 0 or more")
     with _Reader(source) as video:
         first = start or 0.0
         last = video.duration if end is None else min(end, video.duration)
@@ -107,7 +112,21 @@ def read_clip(
         every = video.times_within(first, last, frames)
         step = (last - first) / frames
         middles = [first + (k + 0.5) * step for k in range(frames)]
-        return video.clip(every or middles, view)
+        clip = video.clip(every or middles, view)
+        if len(clip.times) < frames and not every:  # some are shown for long
+            every = video.times_within(first, last)
+            clip = video.clip(spread(every, middles), view)
+        return clip
+
+
+def spread(times: Sequence[float], middles: Sequence[float]) -> list[float]:
+    """When those frames begin that are shown at `middles`, and evenly others, until
+    there are as many or there are no more."""
+    chosen = {max(bisect_right(times, m + _CLOSE) - 1, 0) for m in middles}
+    rest = [k for k in range(len(times)) if k not in chosen]
+    lacking = min(len(middles) - len(chosen), len(rest))
+    chosen |= {rest[(2 * k + 1) * len(rest) // (2 * lacking)] for k in range(lacking)}
+    return [times[k] for k in sorted(chosen)]
 
 
 def frame_at(source: str | Path, seconds: float) -> Clip:
@@ -194,13 +213,25 @@ class _Reader:
             )
 
     def _duration(self) -> float:
-        """Seconds; where the header has none, the end of the last packet."""
-        whole = self.video.container.duration
-        for value, unit in ((self.video.duration, self.video.time_base), (whole, 1e-6)):
-            if value and value > 0:
-                return float(value * unit)
-        packets = self._packets(self.probe)
-        return max((self._at(p.pts + (p.duration or 1)) for p in packets), default=0.0)
+        """Seconds. Where the stream does not say, as in Matroska, the end of its last
+        packet: the file's own duration counts sound and what is before the start."""
+        if self.video.duration and self.video.duration > 0:
+            return float(self.video.duration * self.video.time_base)
+        whole = (self.video.container.duration or 0) * 1e-6
+        if whole > 0:  # without an index there may be no packets from there on
+            return self._last_end(whole) or whole - self.origin
+        return self._last_end(None)
+
+    def _last_end(self, since: float | None) -> float:
+        """When the last packet ends, looked for from the keyframe before `since`; 0
+        where there is none."""
+        with self._open() as container:  # a seek to the end may be one without return
+            stream = self._stream(container)
+            if since is not None:
+                self._seek(stream, since)
+            packets = self._packets(stream)
+            ends = (self._at(p.pts + (p.duration or 1)) for p in packets)
+            return max(ends, default=0.0)
 
     def lasts(self) -> str:
         return f"{self.path} lasts {self.duration:.2f} s"
@@ -221,7 +252,9 @@ class _Reader:
             return False  # no index: read on from where it is
         return True
 
-    def times_within(self, first: float, last: float, most: int) -> list[float]:
+    def times_within(
+        self, first: float, last: float, most: float = math.inf
+    ) -> list[float]:
         """When the frames of [first, last) begin; nothing where more than `most`."""
         found, late = {first}, 0  # the frame that is being shown at the start
         self._seek(self.probe, self._keyframe(first)[1])
@@ -257,7 +290,7 @@ class _Reader:
         stream, now, ahead = self.frames(), None, None
         found: dict[float, Picture] = {}
         for target in targets:
-            target += 1e-6  # times are fractions of the stream's unit
+            target += _CLOSE
             if not ahead or ahead[0] <= target:
                 (key, place), reached = self._keyframe(target), ahead or now
                 jump = not reached or key > reached[0]
@@ -292,13 +325,23 @@ class _Reader:
         return -math.inf, -_BEFORE
 
     def _picture(self, time: float, frame: Any, view: View | None) -> Picture:
-        """RGB, the pixels square, turned as the camera's display matrix says."""
+        """RGB, the pixels square, turned and mirrored as the display matrix says."""
         image = frame.to_image()
         ratio = float(self.video.sample_aspect_ratio or 1)
         if ratio != 1 and 0.25 < ratio < 4:  # others are not meant
             image = image.resize((max(1, round(image.width * ratio)), image.height))
-        turn = 90 * round(frame.rotation / 90)  # counter-clockwise, both
-        upright = image.rotate(turn, expand=True)
+        upright = _turned(image, frame)
         if view is None:
             return Picture(upright, str(self.path))
         return Frame(str(self.path), time, upright, view)
+
+
+def _turned(image: Image.Image, frame: Any) -> Image.Image:
+    """Of the matrix (a b u, c d v, x y w) the first two rows say what happens to a
+    column and a row; a negative determinant mirrors."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5] if matrix else (1, 0, 0, 0, 1)
+    if float(a) * float(d) < float(b) * float(c):
+        image, a, b = ImageOps.mirror(image), -a, -b
+    turn = 90 * round(math.degrees(math.atan2(-float(b), float(a))) / 90)
+    return image.rotate(turn, expand=True)  # counter-clockwise, both
