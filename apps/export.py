@@ -19,6 +19,7 @@ from mm15_mlx.apps.settings import EACH, OWN, WHOLE
 from mm15_mlx.apps.state import Conversation, Turn, messages
 from mm15_mlx.config import UserError
 from mm15_mlx.grounding import split_regions
+from mm15_mlx.prompt import PICTURE
 
 CATEGORY = "app"  # of the rows, for `train`'s mixture
 _WRITING = threading.Lock()
@@ -63,7 +64,9 @@ def as_command(turn: Turn, shots: Sequence[Shot]) -> str:
     """The same on the command line, quoted for a POSIX shell; a question with others
     before it is their `chat`. Where no flag splits pictures so, Python does it."""
     asked = turn.settings
-    if asked.split not in (OWN, WHOLE, EACH) or (turn.earlier and asked.split != OWN):
+    plain = turn.earlier or PICTURE not in turn.question  # where it would be a place
+    split = (OWN,) if turn.earlier else (OWN, WHOLE, EACH)
+    if asked.split not in split or not plain:
         return f"python3 - <<'END'\n{as_python(turn, shots)}END"
     words = ["mm15-mlx", "chat" if turn.earlier else "generate", "--model", turn.model]
     if turn.adapters:
@@ -90,7 +93,8 @@ def as_python(turn: Turn, shots: Sequence[Shot]) -> str:
     """The same in Python."""
     extra = f", adapter_path={str(turn.adapters)!r}" if turn.adapters else ""
     asked: Any = turn.question
-    if turn.earlier:
+    as_messages = bool(turn.earlier) or PICTURE in turn.question
+    if as_messages:
         asked = messages(turn.earlier, turn.question, [{} for _ in turn.scope])
     names = [shots[k].name for k in turn.scope]
     shown = json.dumps(asked, ensure_ascii=False, indent=4)
@@ -109,7 +113,7 @@ def as_python(turn: Turn, shots: Sequence[Shot]) -> str:
     return (
         f"{begin}\n"
         f"model, processor = load({turn.model!r}{extra})\n{split}"
-        f"prompt = {shown if turn.earlier else repr(asked)}\n"
+        f"prompt = {shown if as_messages else repr(asked)}\n"
         f"answer = generate(\n    model, processor, prompt, images={names!r},\n"
         f"    max_tokens={set_.max_tokens},{temp}\n)\n"
         "print(answer.text, answer.boxes)\n"
@@ -142,9 +146,13 @@ def links(conversation: Conversation) -> str:
 def training_row(turn: Turn, answer: str, paths: Sequence[str]) -> dict[str, Any]:
     """`turn` as `train` reads it, with the corrected answer in pixel markup. Alone:
     what the model said before has not been corrected, and would be learnt as well."""
+    asked: Any = turn.question
+    if PICTURE in asked:  # mere text beside parts that are pictures
+        (message,) = messages((), asked, [{} for _ in paths])
+        asked = message["content"]
     return {
         "messages": [
-            {"role": "user", "content": turn.question},
+            {"role": "user", "content": asked},
             {"role": "assistant", "content": answer},
         ],
         "images": list(paths),

@@ -19,9 +19,16 @@ from mm15_mlx.documents import (
     save_drawing,
 )
 from mm15_mlx.features import open_store
-from mm15_mlx.generate import Beginning, Result, collect, decode, read_beginning
+from mm15_mlx.generate import (
+    Beginning,
+    Result,
+    Timings,
+    collect,
+    decode,
+    read_beginning,
+)
 from mm15_mlx.grounding import Box, Point
-from mm15_mlx.images import ImageLike, Picture, load_picture
+from mm15_mlx.images import ImageLike, Picture, open_picture
 from mm15_mlx.load import find_model, load_processor
 from mm15_mlx.lora import load_adapters
 from mm15_mlx.memory import NO_STORE, Store
@@ -167,7 +174,7 @@ def searched(
     images: Sequence[str], clip: Clip | None, split: bool | None
 ) -> tuple[list[Searched], list[Video]]:
     """Pictures, then the frames of a video."""
-    found = [Searched(load_picture(i), i) for i in images]
+    found = [Searched(open_picture(i), i) for i in images]
     if clip is None:
         return found, []
     video = Video(clip.path, clip.duration, clip.times, len(found))
@@ -218,9 +225,11 @@ def ground(
         points=points,
         images=[r.images[0] for r in firsts],
         videos=videos,
-        prompt_tokens=sum(r.prompt_tokens for r in firsts),
+        prompt_tokens=sum(r.prompt_tokens for r in results),
         generation_tokens=sum(r.generation_tokens for r in results),
         peak_memory=max(r.peak_memory for r in results),
+        finish_reason=max((r.finish_reason for r in results), key="length".__eq__),
+        timings=_together(results),
     )
     if json:
         print_json(document(whole, session.name, scale))
@@ -230,6 +239,20 @@ def ground(
     for k, target in enumerate(targets):
         mine = [b for b in boxes if b.image == k], [p for p in points if p.image == k]
         save_drawing(target, whole.images[k], *mine)
+
+
+def _together(results: Sequence[Result]) -> Timings:
+    """Of several answers: all seconds; the first token is that of the first."""
+    times = [r.timings for r in results]
+    timed = [(r.generation_tokens, r.timings.decode_tokens_per_s) for r in results]
+    seconds = sum(tokens / pace for tokens, pace in timed if pace)
+    tokens = sum(tokens for tokens, pace in timed if pace)
+    return replace(
+        times[0],
+        encode_s=sum(t.encode_s for t in times),
+        prefill_s=sum(t.prefill_s for t in times),
+        decode_tokens_per_s=tokens / seconds if seconds else 0.0,
+    )
 
 
 def _named_as(query: str) -> str:
@@ -295,7 +318,7 @@ def widgets(
 
 def chat(session: Session, images: Sequence[str], clip: Clip | None) -> None:
     """Read questions until an empty line; pictures and video belong to the first."""
-    opened = [{"type": "image", "image": load_picture(i)} for i in images]
+    opened = [{"type": "image", "image": open_picture(i)} for i in images]
     if clip:
         opened.append({"type": "video", "video": clip})
     messages: list[Message] = []

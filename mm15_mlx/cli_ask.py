@@ -128,7 +128,10 @@ def generate(
     if input:
         from mm15_mlx import rows
 
-        rows.only({"--image": image, "--video": video, "--draw": draw})
+        rows.only({
+            "--image": image, "--video": video, "--draw": draw,
+            "--frames": frames, "--start": start, "--end": end,
+        })  # fmt: skip
         frame = rows.Frame(given, system_prompt, split_last)
         return rows.run(session, input, output, frame, force, scale)
     if output:
@@ -174,7 +177,7 @@ def ground(
     options = {"max_tokens": 64, **kv}
     session = answers.Session(model, started(), options, store, adapter_path)
     if at is None:
-        clip = _clip(session, video, frames, start, end)
+        clip = _clip(session, video, frames, start, end, together=False)
     else:
         clip = _frame(video, at, [frames, start, end])
     split = False if at is None else None
@@ -244,6 +247,7 @@ def _clip(
     frames: int | None,
     start: float | None,
     end: float | None,
+    together: bool = True,
 ) -> Any:
     """The frames that the flags name, or None."""
     from mm15_mlx.config import UserError
@@ -254,7 +258,7 @@ def _clip(
         raise UserError(f"{given[0]} goes with --video; name one")
     if video is None:
         return None
-    return session.processor.open_video(video, frames, start, end)
+    return session.processor.open_video(video, frames, start, end, together)
 
 
 def _frame(video: Path | None, at: float, others: list[Any]) -> Any:

@@ -6,8 +6,9 @@ order in which rows are trained on (mixture.py, batches.py), or a report for peo
 (datacheck.py).
 
 Places are pixels of the original picture. Only what the assistant says is learnt, and
-never a placeholder of a picture. Pictures are split as they are where one asks: in a
-row of examples only the last ones, and frames of a video never.
+never a placeholder of a picture. Pictures are split as they are where one asks; where
+several messages have some, as `--shot` has it: the last ones alone. Frames of a video
+never are.
 """
 
 import io
@@ -197,9 +198,11 @@ def encode(
     ids = encoder.encode(spoken, tilings)
     if len(ids) > limit:
         visual = sum(p.tokens for p in pictures)
+        context = processor.config.text_config.max_position_embeddings
+        more = ", or raise max_seq_length" if limit < context else ""
         raise DataError(
             f"{len(ids)} tokens, {visual} of them for pictures; the limit is {limit}: "
-            "shorten the row, use fewer pictures, or raise max_seq_length"
+            f"shorten the row or use fewer pictures{more}"
         )
     learnt = np.zeros(len(ids), bool)
     shown = 0

@@ -91,13 +91,14 @@ def split_regions(
     sizes: Sequence[Size],
     coordinates: CoordinateConfig | int,
     image: int = 0,
+    first: int = 0,
 ) -> list[str | Region]:
     """Text with pixel markup → plain text and regions in the model's coordinates.
 
     coordinates: the model's, or a range of numbers over the picture.
-    Markup that names no picture is about picture `image`. A box that reaches over the
-    edge is clipped to the picture; one that lies wholly outside, is empty or is not
-    made of numbers is a RegionError.
+    Markup that names no picture is about picture `image`; one that does counts from
+    picture `first`. A box that reaches over the edge is clipped to the picture; one
+    that lies wholly outside, is empty or is not made of numbers is a RegionError.
     """
     grammar = _grammar(coordinates)
     parts: list[str | Region] = []
@@ -105,8 +106,8 @@ def split_regions(
     for match in _MARKUP.finditer(text):
         parts.append(text[end : match.start()])
         kind, named, body = match.groups()
-        about = image if named is None else int(named)
-        parts.append(_read(match.group(0), kind, about, body, sizes, grammar))
+        about = image if named is None else first + int(named)
+        parts.append(_read(match.group(0), kind, about, body, sizes, grammar, first))
         end = match.end()
     parts.append(text[end:])
     return [p for p in parts if p != ""]
@@ -119,13 +120,14 @@ def _read(
     body: str,
     sizes: Sequence[Size],
     grammar: CoordinateConfig,
+    first: int,
 ) -> Region:
     if not sizes:
         raise RegionError(f"{shown} marks a place, but there is no picture")
     if image >= len(sizes):
         raise RegionError(
-            f"{shown} names picture {image}, but there are {len(sizes)} "
-            "(the first is image=0)"
+            f"{shown} names picture {image - first}, but there are "
+            f"{len(sizes) - first} (the first is image=0)"
         )
     width, height = sizes[image]
     fields = body.split(",")

@@ -7,6 +7,7 @@ on pixels that is checked before anything is decoded.
 import difflib
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,55 @@ def load_picture(source: ImageLike) -> Picture:
         return _finish(image, str(path))
 
 
+class PictureFile(Picture):
+    """A picture whose file is decoded when its pixels are looked at. The two looked at
+    last stay decoded: of many pictures no more are in memory. Raises ImageError where
+    the file is gone or another by then."""
+
+    def __init__(self, path: str) -> None:
+        stamp = _stamp(path)
+        decoded = _decoded(path, stamp)
+        values = {"path": path, "scale": decoded.scale, "full": decoded.size,
+                  "stamp": stamp}  # fmt: skip
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # a Picture is frozen
+
+    full: tuple[int, int]
+    stamp: tuple[int, int]
+
+    @property
+    def image(self) -> Image.Image:  # pyright: ignore
+        return _decoded(self.path, self.stamp).image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.full
+
+
+def open_picture(source: ImageLike) -> Picture:
+    """`load_picture`, of a path one that is not kept decoded. Raises ImageError."""
+    if isinstance(source, str | Path):
+        return PictureFile(str(source))
+    return load_picture(source)
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """When a file was last changed, and its size; zeros where it cannot be read, which
+    is for `load_picture` to say."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=2)
+def _decoded(path: str, stamp: tuple[int, int]) -> Picture:
+    if _stamp(path) != stamp:
+        raise ImageError(f"{path} was changed while it was in use; ask again")
+    return load_picture(path)
+
+
 def _damaged(name: str, error: Exception) -> ImageError:
     """Pillow's decoders raise nearly everything on files that lie."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -98,7 +148,8 @@ def _check_file(path: Path) -> None:
     if path.is_dir():
         raise ImageError(f"{path} is a folder; name a picture in it")
     if not path.exists():
-        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        folder = path.parent.iterdir() if path.parent.is_dir() else []
+        names = [p.name for p in folder if p.name != path.name]  # a link to nothing
         near = difflib.get_close_matches(path.name, names, n=1)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise ImageError(f"{path} does not exist{hint}")

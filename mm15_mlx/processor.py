@@ -21,9 +21,10 @@ from PIL import Image
 
 from mm15_mlx.config import ModelConfig, TilingConfig
 from mm15_mlx.grounding import split_regions
-from mm15_mlx.images import ImageLike, Picture, load_picture
+from mm15_mlx.images import ImageLike, Picture, open_picture
 from mm15_mlx.memory import Memory
 from mm15_mlx.prompt import (
+    PICTURE,
     Content,
     ImageSlot,
     PromptEncoder,
@@ -38,6 +39,7 @@ from mm15_mlx.video import Clip, Frame, read_clip
 
 Message = dict[str, Any]
 Prompt = str | Sequence[Message]
+FIRST = "first_picture"  # of a message: which one `image=0` in its markup names
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ class Processor:
 
     def _open(self, part: dict[str, Any]) -> _Shown:
         if part["type"] == "image":
-            return _Shown([load_picture(part["image"])], part.get("split"))
+            return _Shown([open_picture(part["image"])], part.get("split"))
         clip = self.open_video(
             part["video"], part.get("frames"), part.get("start"), part.get("end")
         )
@@ -239,21 +241,26 @@ class Processor:
         frames: int | None = None,
         start: float | None = None,
         end: float | None = None,
+        together: bool = True,
     ) -> Clip:
         """`frames` of a video, or as many as the model's configuration says, from
         between `start` and `end`, in seconds. A Clip stays what it is. What the model
-        sees of a frame is all that is kept in memory: see `video.Frame`. Raises
-        UserError; for more frames than the context holds, before anything is read.
+        sees of a frame is all that is kept in memory: see `video.Frame`.
+
+        together: all in one prompt. Raises UserError; for more frames than the context
+        holds then, before anything is read.
         """
         if isinstance(source, Clip):
             return source
         wanted = self.config.prompt.video_frames if frames is None else frames
-        if wanted < 1:
-            raise PromptError(f"frames is {wanted}; it must be at least 1")
+        if type(wanted) is not int or wanted < 1:
+            raise PromptError(
+                f"frames is {wanted!r}; it must be at least 1, a whole number"
+            )
         each = self.config.connector_config.num_visual_tokens
         limit = self.config.text_config.max_position_embeddings
         most = (limit - 1) // each
-        if wanted > most:
+        if together and wanted > most:
             raise PromptError(
                 f"{wanted} video frames of {each} tokens are {wanted * each} tokens; "
                 f"the model's context is {limit}: ask for fewer, at most {most} "
@@ -300,12 +307,15 @@ class Processor:
             parts = content_parts(message)
             if any(p["type"] != "text" for p in parts):
                 subject = index
+            first = message.get(FIRST, 0)
             for part in parts:
                 if isinstance(part.get("text"), Template):
                     content.append(part["text"])
                     continue
                 if part["type"] == "text":
-                    content += split_regions(part["text"], sizes, coordinates, subject)
+                    content += split_regions(
+                        part["text"], sizes, coordinates, subject, first
+                    )
                     continue
                 end = index + len(next(rest).pictures)
                 content += [ImageSlot(k) for k in range(index, end)]
@@ -329,17 +339,27 @@ def content_parts(message: Message) -> list[dict[str, Any]]:
             )
         if kind == "text" and not isinstance(part.get("text"), str | Template):
             raise PromptError(f"{part!r} is a text part without its text")
-        if kind == "video" and "video" not in part:
+        if kind == "video" and not isinstance(part.get("video"), str | Path | Clip):
             raise PromptError(f"{part!r} is a video part without its video: a path")
     return list(content)
+
+
+def _placed(message: Message) -> list[dict[str, Any]]:
+    """The parts of a message; a user's string has places of pictures."""
+    text = message["content"]
+    if message["role"] != "user" or not isinstance(text, str) or PICTURE not in text:
+        return content_parts(message)
+    parts = interleaved(text, [None] * text.count(PICTURE))
+    return [{"type": "image"} if p["type"] == "image" else p for p in parts]
 
 
 def with_pictures(prompt: Prompt, images: Sequence[ImageLike] = ()) -> list[Message]:
     """A prompt as messages in which every picture stands in its place.
 
-    In a string, `<image>` is the place of one. In messages, a part may name its own
-    picture, `{"type": "image", "image": "a.png"}`; the others take theirs from
-    `images`. Without any place, pictures begin the first question. Raises PromptError.
+    In a string, `<image>` is the place of one, in a text part mere text. A part may
+    name its own picture, `{"type": "image", "image": "a.png"}`; the others take theirs
+    from `images`. Without any place, pictures begin the first question. Raises
+    PromptError.
     """
     if isinstance(images, str | Path | Image.Image | Picture):
         raise PromptError("images is one picture, not a list; put it in brackets")
@@ -353,7 +373,7 @@ def with_pictures(prompt: Prompt, images: Sequence[ImageLike] = ()) -> list[Mess
     for m in messages:
         if not isinstance(m, dict) or "role" not in m or "content" not in m:
             raise PromptError(f"{m!r} is not a message: it needs role and content")
-    found = [content_parts(m) for m in messages]
+    found = [_placed(m) for m in messages]
     places = [p for parts in found for p in parts if p["type"] == "image"]
     unnamed = sum("image" not in p for p in places)
     if places and unnamed != len(images):

@@ -18,7 +18,7 @@ from mm15_mlx.batch import Question
 from mm15_mlx.config import UserError
 from mm15_mlx.documents import document
 from mm15_mlx.generate import Beginning
-from mm15_mlx.images import Picture, load_picture
+from mm15_mlx.images import Picture, open_picture
 from mm15_mlx.json_lines import numbered, parsed, read_text
 from mm15_mlx.outputs import output_file, write_lines
 from mm15_mlx.processor import Message, Processor
@@ -40,7 +40,7 @@ class Shown:
     end: float | None = None
 
     def opened(self, processor: Processor) -> tuple[list[Picture], list[Clip]]:
-        pictures = [load_picture(i) for i in self.images]
+        pictures = [open_picture(i) for i in self.images]
         if self.video is None:
             return pictures, []
         part = self.frames, self.start, self.end
@@ -79,18 +79,19 @@ class Frame:
 
 def only(flags: dict[str, Any]) -> None:
     """Raise UserError for flags that go with a prompt, not with rows."""
-    given = [name for name, value in flags.items() if value]
+    given = [name for name, value in flags.items() if value not in (None, [])]
     if given:
         raise UserError(
-            f"{given[0]} goes with --prompt; "
-            "the rows of --input have their own pictures and no drawing"
+            f"{given[0]} goes with --prompt; the rows of --input have their own "
+            "pictures, videos and parts of them, and no drawing"
         )
 
 
 def read_rows(path: Path, max_tokens: int) -> list[Row]:
     """The rows of a file, checked; `max_tokens` is for rows that do not say."""
     if not path.is_file():
-        raise UserError(f"{path} does not exist; give a JSONL file of questions")
+        lacks = "is not a file" if path.exists() else "does not exist"
+        raise UserError(f"{path} {lacks}; give a JSONL file of questions")
     rows = []
     for number, line in numbered(read_text(path)):
         where = f"{path}, line {number}"

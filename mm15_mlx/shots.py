@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from mm15_mlx.config import UserError
-from mm15_mlx.images import ImageLike, load_picture
+from mm15_mlx.images import ImageLike, open_picture
 from mm15_mlx.json_lines import numbered, parsed, read_text
-from mm15_mlx.processor import Message, Processor, content_parts
+from mm15_mlx.processor import FIRST, Message, Processor, content_parts
 from mm15_mlx.prompt import interleaved
 from mm15_mlx.training_rows import Row, VideoPart, read_rows
 
@@ -42,13 +42,17 @@ class Shot:
 
 
 def shot_of(flag: str) -> Shot:
-    """The example of a `--shot`; raises UserError."""
+    """The example of a `--shot`, cut at its first two `::`; raises UserError."""
     fields = flag.split("::", 2)
     if len(fields) != 3:
         raise ShotError(f"--shot {flag!r} is not {FORM}")
     if not fields[0].strip():
         raise ShotError(f"--shot {flag!r} has no picture; it must be {FORM}")
-    return Shot(f"--shot {fields[0]}", _example(*fields))
+    where = f"--shot {fields[0]}"
+    try:
+        return Shot(where, _example(*fields))
+    except UserError as e:
+        raise ShotError(f"{where}: {e}") from e
 
 
 def _example(image: ImageLike, question: str, answer: str) -> list[Message]:
@@ -56,7 +60,7 @@ def _example(image: ImageLike, question: str, answer: str) -> list[Message]:
     for name, text in (("question", question), ("answer", answer)):
         if not text.strip():
             raise ShotError(f"an example's {name} is empty; it must say something")
-    picture = load_picture(image)
+    picture = open_picture(image)
     return [
         {"role": "user", "content": interleaved(_marked(question), [picture])},
         {"role": "assistant", "content": _marked(answer)},
@@ -71,7 +75,8 @@ def _marked(text: str) -> str:
 def read_shots(path: Path) -> list[Shot]:
     """The examples of a file. Raises UserError that names every bad row's line."""
     if not path.is_file():
-        raise ShotError(f"{path} does not exist; give a JSONL file of examples")
+        lacks = "is not a file" if path.exists() else "does not exist"
+        raise ShotError(f"{path} {lacks}; give a JSONL file of examples")
     if path.suffix == ".json" or _is_training(path):
         shots, problems = _training_shots(path)
     else:
@@ -149,7 +154,7 @@ def _conversation(row: Row) -> list[Message]:
         raise ShotError("does not end with an answer; an example must")
     if any(isinstance(source, VideoPart) for source in row.images):
         raise ShotError("shows a video; give its frames as pictures")
-    pictures = iter([load_picture(i) for i in row.images])
+    pictures = iter([open_picture(i) for i in row.images])
     return [
         {"role": role, "content": [
             {"type": "image", "image": next(pictures)} if p is None
@@ -206,12 +211,21 @@ def framed(
     last: how many pictures of all are split; None: as MM1.5 does it, by their number.
     """
     before: list[Message] = [{"role": "system", "content": system}] if system else []
+    shown = 0  # each example counts pictures by itself, and so does the question
     for shot in shots:
-        before += shot.messages
+        before += [{**message, FIRST: shown} for message in shot.messages]
+        shown += sum(map(places, shot.messages))
+    if places(question):
+        question = {**question, FIRST: shown}
     if last is None:
         return before, question
     whole = split_last([*before, question], last)
     return whole[:-1], whole[-1]
+
+
+def places(message: Message) -> int:
+    """How many pictures and videos a message shows."""
+    return sum(p["type"] != "text" for p in content_parts(message))
 
 
 def pictures_split(messages: Sequence[Message]) -> int:

@@ -203,8 +203,16 @@ class Tokenizer:
         """Ids of plain text; `<box>` or `<|image|>` in it are just characters.
 
         first: whether no text of the prompt stands before it. Some tokenizers put a
-        space before that one only.
+        space before that one only. Raises TokenizerError for half a character, which
+        JSON (`\\ud83d`) and a terminal's bytes can hold.
         """
+        try:
+            text.encode()
+        except UnicodeEncodeError as e:
+            raise TokenizerError(
+                f"character {e.start + 1} of a text is {text[e.start]!a}, half of one: "
+                "the text was cut or is not UTF-8; write it again"
+            ) from e
         return self._reader.encode(text, first)
 
     def decode(self, tokens: list[int]) -> str:

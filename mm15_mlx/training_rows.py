@@ -139,7 +139,10 @@ def row_of(value: Any, where: str, folder: Path, category: str | None) -> Row:
             raise DataError(f"has the key {key!r}; did you mean {near[0]!r}?")
     if ("messages" in value) == ("conversations" in value):
         raise DataError("must have either messages or conversations")
-    images = value.get("images", value.get("image", []))
+    if value.get("image") is not None and value.get("images") is not None:
+        raise DataError("has both image and images; leave one out")
+    images = value.get("images")
+    images = value.get("image", []) if images is None else images
     images = [images] if isinstance(images, str) else images
     if not isinstance(images, list) or not all(isinstance(i, str) for i in images):
         raise DataError("images must be a list of paths")
@@ -162,9 +165,9 @@ def row_of(value: Any, where: str, folder: Path, category: str | None) -> Row:
 
 def _video(value: dict[str, Any], folder: Path) -> VideoPart | None:
     """The clip of a row, if it has one. Raises DataError."""
-    if "video" not in value:
+    path = value.get("video")
+    if path is None:
         return None
-    path = value["video"]
     if not isinstance(path, str) or not path:
         raise DataError(f"video is {path!r}; it must be a path")
     given = {key: value[key] for key in _PART if value.get(key) is not None}
@@ -195,7 +198,8 @@ def _turns_of(value: dict[str, Any]) -> list[Any]:
 
 
 def _message(message: Any, video: bool) -> tuple[str, _Parts]:
-    """Role and parts; `<video>` is mere text without a video, as where one asks."""
+    """Role and parts; `<video>` is mere text without a video, as where one asks, and
+    so is `<image>` beside parts that are pictures."""
     if not isinstance(message, dict) or not {"role", "content"} <= set(message):
         raise DataError(f"{message!r} is not a message: it needs role and content")
     role, content = message["role"], message["content"]
@@ -206,14 +210,21 @@ def _message(message: Any, video: bool) -> tuple[str, _Parts]:
     if not isinstance(content, list):
         raise DataError(f"{content!r} is not the content of a message: text or parts")
     parts: _Parts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
+    kinds = [part.get("type") if isinstance(part, dict) else None for part in content]
+    placed = "image" in kinds or "video" in kinds
+    for kind, part in zip(kinds, content, strict=True):
+        if kind in ("image", "video") and isinstance(part.get(kind), str):
+            key = "images" if kind == "image" else kind
+            raise DataError(
+                f"{part!r} names its own {kind}; give that with the row's key {key!r}"
+            )
         if kind == "image":
             parts.append(_Place.PICTURE)
         elif kind == "video":
             parts.append(_Place.VIDEO)
         elif kind == "text" and isinstance(part.get("text"), str):
-            parts += _split_places(part["text"], video)
+            text = part["text"]
+            parts += [text] * bool(text) if placed else _split_places(text, video)
         else:
             raise DataError(f"{part!r} is not a content part: text, image or video")
     if not any(isinstance(p, _Place) or p.strip() for p in parts):

@@ -13,6 +13,7 @@ from test_lora import write_adapters
 from mm15_mlx import generate
 from mm15_mlx.apps import export
 from mm15_mlx.apps.settings import EACH, WHOLE, Settings, split_as
+from mm15_mlx.dataset import read_split
 from mm15_mlx.load import load
 from mm15_mlx.lora import Tuning
 from mm15_mlx.processor import Processor
@@ -95,6 +96,28 @@ def test_copied_adapters_are_found(
     assert run(f"python3 - <<'END'\n{export.as_python(asked, shots)}END") == (
         f"{right} []\n"
     )
+
+
+def test_a_question_about_the_word_image(
+    ui_folder: Path, screen: Path, shell: Path
+) -> None:
+    """The page asks it as it stands; copied, `<image>` would be a picture's place."""
+    question = "What does the <image> tag show?"
+    asked = turn(question, model=str(ui_folder), settings=Settings(8))
+    model, processor = load(ui_folder)
+    parts = [{"type": "image"}, {"type": "text", "text": question}]
+    message = {"role": "user", "content": parts}
+    right = generate(model, processor, [message], [str(screen)], max_tokens=8)
+    assert run(export.as_command(asked, talk(screen).shots)) == (
+        f"{right.text} {right.boxes}\n"
+    )
+    row = export.training_row(asked, "A screen.", ["screen.png"])
+    assert row["messages"][0]["content"] == parts
+    folder = screen.parent / "rows"
+    export.save_row(folder, asked, talk(screen).shots, "A screen.")
+    (sample,) = read_split(folder, "train", processor).samples
+    ids = processor.prepare([message], [str(screen)]).ids
+    assert sample.ids[: len(ids)].tolist() == ids
 
 
 def test_copied_splitting_runs(ui_folder: Path, screen: Path, shell: Path) -> None:

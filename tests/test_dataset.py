@@ -110,6 +110,20 @@ def test_placeholders_stand_where_they_are_written(
     assert len(first.pictures) == 2
 
 
+def test_a_placeholder_beside_parts_is_mere_text(
+    tmp_path: Path, screen: Path, processor: Processor
+) -> None:
+    row = asked("", "A tag.", "screen.png")
+    text = "What is <image>?"
+    row["messages"][0]["content"] = [{"type": "image"}, {"type": "text", "text": text}]
+    row |= {"image": None, "video": None}  # as tables export what is not there
+    folder = write(tmp_path, screen, [row])
+    (sample,) = read_split(folder, "train", processor).samples
+    asked_as = [{"role": "user", "content": row["messages"][0]["content"]}]
+    ids = processor.prepare(asked_as, [screen]).ids
+    assert sample.ids[: len(ids)].tolist() == ids
+
+
 BAD: list[tuple[Any, str]] = [
     ("{", "row 1: not JSON: "),
     ("[]", "row 1: not an object"),
@@ -121,6 +135,24 @@ BAD: list[tuple[Any, str]] = [
     (
         {"messages": [{"role": "user", "content": [{"type": "sound"}]}]},
         "is not a content part: text, image or video",
+    ),
+    (
+        {**asked("What?", "A", "screen.png"), "image": "screen.png"},
+        "has both image and images; leave one out",
+    ),
+    (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "image", "image": "b.png"},
+                        {"type": "text", "text": "What?"},
+                    ],
+                }
+            ]
+        },
+        "names its own image; give that with the row's key 'images'",
     ),
     (asked("What?", "  "), "an empty answer; there is nothing to learn"),
     (asked("", "Yes"), "an empty user message; there is nothing"),

@@ -26,7 +26,10 @@ Cli = Callable[..., tuple[int, str, str]]
         (["generate", "-p", "-"], "the prompt is empty; ask something"),
         (["generate", "-p", "x", "--shot", "a::b"], "--shot 'a::b' is not IMG::QUEST"),
         (["generate", "-p", "x", "--image", "no.png"], "no.png does not exist"),
-        (["generate", "-p", "x", "--shot", "no.png::a::b"], "no.png does not exist"),
+        (
+            ["generate", "-p", "x", "--shot", "no.png::a::b"],
+            "--shot no.png: no.png does not exist",
+        ),
         (
             ["generate", "-p", "<box>1,2,3,4</box>"],
             "<box>1,2,3,4</box> marks a place, ",

@@ -3,6 +3,7 @@
 import json
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mm15_mlx import MM15, generate, load
+from mm15_mlx import MM15, answers, generate, load
 from mm15_mlx.config import ModelConfig
+from mm15_mlx.generate import Result
+from mm15_mlx.images import ImageError, open_picture
 from mm15_mlx.processor import Processor
 from mm15_mlx.prompt import PromptError, interleaved
 from mm15_mlx.tokenizer import TOKENIZER_FILE, Tokenizer
@@ -90,6 +93,10 @@ def test_a_string_in_python_has_places_too(
     ]  # fmt: skip
     same = processor.prepare([{"role": "user", "content": parts}]).ids
     assert ids == same and ids[1] != IMAGE and ids[-3] == IMAGE
+    message = {"role": "user", "content": "Read <image> and <image>"}
+    assert processor.prepare([message], pair).ids == ids
+    with pytest.raises(PromptError, match="has 2 image placeholders for 1 pictures"):
+        processor.prepare([message], pair[:1])
 
 
 def test_places_on_the_command_line_and_in_rows(
@@ -183,6 +190,38 @@ def test_ground_asks_about_each_picture_alone(
     assert [i["views"] for i in images] == [5, 1, 5], "each alone, so each is split"
     assert document["usage"]["image_tokens"] == 11 * TOKENS
     assert document["usage"]["generated_tokens"] == 6 * 7
+    prompts = [json.loads(cli(*flags[:4], path, "--query", query, "--json")[1])
+               for path in (*pair, screen) for query in ("OK", "back")]  # fmt: skip
+    assert document["usage"]["prompt_tokens"] == sum(
+        one["usage"]["prompt_tokens"] for one in prompts
+    )
+
+
+def test_timings_of_many_questions_are_of_all(
+    cli: Cli, button: Path, pair: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[Result] = []
+
+    def noted(self: answers.Session, *given: Any, **named: Any) -> Result:
+        answered.append(answer(self, *given, **named))
+        result = answered[-1]
+        if len(answered) == 2:
+            result = answered[-1] = replace(result, finish_reason="length")
+        return result
+
+    answer = answers.Session.answer
+    monkeypatch.setattr(answers.Session, "answer", noted)
+    flags = ["ground", "--model", button, "--image", *pair, "--query", "OK", "back"]
+    document = json.loads(cli(*flags, "--json")[1])
+    assert len(answered) == 4 and document["finish_reason"] == "length"
+    for key in ("encode_s", "prefill_s"):
+        total = sum(getattr(r.timings, key) for r in answered)
+        assert document["timings"][key] == pytest.approx(total, abs=2e-3)
+    first = answered[0].timings.first_token_s
+    assert document["timings"]["first_token_s"] == pytest.approx(first, abs=2e-3)
+    paces = [r.timings.decode_tokens_per_s for r in answered]
+    pace = document["timings"]["decode_tokens_per_s"]
+    assert min(paces) - 1 <= pace <= max(paces) + 1
 
 
 def test_no_drawing_is_overwritten(
@@ -249,6 +288,31 @@ def test_views_of_two_pictures_are_never_alive_together(
     generate(*ui, messages, max_tokens=1)
     assert alive == [0] * 16
     assert encoded == [5] * 16, "one picture at a time"
+
+
+def test_many_files_are_never_decoded_together(
+    processor: Processor, pair: list[Path], tmp_path: Path
+) -> None:
+    """Sixteen of them: no more than two are in memory."""
+    paths = [tmp_path / f"{k}.png" for k in range(16)]
+    for k, path in enumerate(paths):
+        Image.new("RGB", (60, 60), (k, 0, 0)).save(path)
+    decoded: list[weakref.ref] = []
+    prepared = processor.prepare("Hi", paths)
+    for one in prepared.images:
+        decoded.append(weakref.ref(one.picture.image))
+        assert one.views.shape[0] == 1 and one.picture.size == (60, 60)
+        assert one.picture.image.getpixel((0, 0)) == (len(decoded) - 1, 0, 0)
+    assert sum(one() is not None for one in decoded) <= 2
+
+
+def test_a_file_that_changes_under_way(processor: Processor, pair: list[Path]) -> None:
+    prepared = processor.prepare("Hi", pair)
+    Image.new("RGB", (30, 60), "blue").save(pair[1])
+    seen = open_picture(pair[0]), open_picture(pair[1])  # no other is kept decoded
+    assert [one.size for one in seen] == [(120, 200), (30, 60)]
+    with pytest.raises(ImageError, match=r"b\.png was changed while it was in use"):
+        _ = prepared.images[1].views
 
 
 def test_groups_are_the_views(processor: Processor, screen: Path) -> None:

@@ -211,6 +211,15 @@ def test_pieces(tmp_path: Path) -> None:
         assert tokenizer.vocab_size == 1 + max(made.get_vocab().values())
 
 
+def test_half_a_character(tmp_path: Path) -> None:
+    """Of a smiley that was cut in two, or of bytes that are not UTF-8."""
+    for made in (byte_level(), llama_like()):
+        tokenizer = saved(made, tmp_path)
+        message = r"character 3 of a text is '\\ud83d', half of one: the text was cut"
+        with pytest.raises(TokenizerError, match=message):
+            tokenizer.encode("Hi\ud83d there")
+
+
 def test_unknown_names_and_ids(tmp_path: Path) -> None:
     tokenizer = saved(byte_level(), tmp_path)
     with pytest.raises(TokenizerError, match=r"json has no special token '<row>'"):

@@ -229,6 +229,23 @@ def test_rows_about_videos(
     assert json.loads(cli(*alone)[1])["text"] == second["text"]
 
 
+def test_ground_asks_about_more_frames_than_one_prompt_holds(
+    cli: Cli, button: Path, reads: list[tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a prompt of its own; `generate` has them all in one."""
+    shown: list[int] = []
+
+    def noted(session: Any, pictures: Any, *_: Any, **__: Any) -> None:
+        shown.append(len(pictures))
+
+    monkeypatch.setattr("mm15_mlx.answers.ground", noted)
+    flags = ["--model", button, "--video", "v.mp4", "--frames", "256"]
+    assert cli("ground", *flags, "--query", "OK")[0] == 0
+    assert shown == [256] and reads == [(256, None, None)]
+    code, _, err = cli("generate", *flags, "-p", "x")
+    assert code == 2 and err.startswith("error: 256 video frames of 16 tokens")
+
+
 def test_ground_looks_at_each_frame(cli: Cli, button: Path, tmp_path: Path) -> None:
     flags = ["ground", "--model", button, "--video", "v.mp4", "--frames", "2"]
     flags += ["--query", "OK"]
@@ -296,6 +313,9 @@ def test_chat_reads_the_video_once(cli: Cli, button: Path, reads: list[tuple]) -
             "the prompt has 2 placeholders <video> for 1 videos; write one",
         ),
         (["generate", "--input", "r", "--video", "v"], "--video goes with --prompt"),
+        (["generate", "--input", "r", "--frames", "4"], "--frames goes with --prompt"),
+        (["generate", "--input", "r", "--start", "0"], "--start goes with --prompt"),
+        (["generate", "--input", "."], ". is not a file; give a JSONL file of questi"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
