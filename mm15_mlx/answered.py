@@ -23,13 +23,14 @@ from mm15_mlx.processor import content_parts
 from mm15_mlx.scores import Place, Said
 from mm15_mlx.shots import Shot
 from mm15_mlx.summaries import Prediction
-from mm15_mlx.tasks import FIELDS, Row, pictures
+from mm15_mlx.tasks import FIELDS, SHOWN, Row, pictures
 from mm15_mlx.ui import Element
 
 # What a run hangs on, as a refusal names it.
 HEADER = {
     "weights": "another model or other adapters",
     "data": "other tasks or pictures",
+    "shots": "other examples",
     "options": "other options",
     "version": "another version of mm15-mlx",
 }
@@ -167,16 +168,18 @@ class Run:
             )
 
     def done(self, groups: Sequence[Sequence[Row]]) -> list[Prediction]:
-        """What is answered already, of whole groups; the rest is dropped."""
+        """What is answered already, of whole groups; the rest is dropped. Lines are
+        found by their keys: the groups' order is that of paths, which may be written
+        in another way than when the run was stopped."""
+        lines = {key_of(line["answer"]): line for line in self.lines}
         found: list[Prediction] = []
         for group in groups:
-            mine = self.lines[len(found) : len(found) + len(group)]
-            if len(mine) < len(group):
-                break
-            found += [
-                said(row, line["answer"], line["seconds"])
-                for row, line in zip(group, mine, strict=True)
-            ]
+            mine = [lines[key] for key in map(key_of, group) if key in lines]
+            if len(mine) == len(group):
+                found += [
+                    said(row, line["answer"], line["seconds"])
+                    for row, line in zip(group, mine, strict=True)
+                ]
         return found
 
     def open(self, done: Sequence[Prediction]) -> TextIO:
@@ -226,7 +229,7 @@ def _tasks_hash(rows: Sequence[Row], corpus: Sequence[Row]) -> str:
     paths = {p: k for k, p in enumerate({p: 0 for r in rows for p in pictures(r)})}
     digest = hashlib.blake2b(digest_size=16)
     for row in rows:
-        rest = {k: v for k, v in row.items() if k not in ("image", "images")}
+        rest = {k: v for k, v in row.items() if k not in SHOWN}
         asked = [rest, [paths[p] for p in pictures(row)]]
         digest.update(json.dumps(asked, sort_keys=True).encode())
     references = [[r["task"], r["references"]] for r in corpus if "references" in r]

@@ -105,6 +105,7 @@ def _difference(
         "other": round(other, 4),
         "difference": round(this - other, 4),
         "interval": interval(drawn[:, 0] - drawn[:, 1]),
+        "n": len(pairs),
     }
     changes = [(a.scores.get(metric), b.scores.get(metric)) for a, b in pairs]
     if metric == "f1" or not {v for c in changes for v in c} <= {0.0, 1.0}:
@@ -155,7 +156,7 @@ def text(found: Mapping[str, Any], name: str) -> str:
             lines.append(
                 f"{task:14} {metric} {d['difference']:+.3f} [{low:+.3f}, {high:+.3f}]  "
                 f"{d['this']:.3f} for {d['other']:.3f}  "
-                f"p {d['p']:.4g} ({tested(d)})  (n {values['n']})"
+                f"p {d['p']:.4g} ({tested(d)})  (n {d['n']})"
             )
     return "\n".join([*lines, *missing_lines(found)])
 

@@ -105,11 +105,15 @@ def opened(row: Row, processor: Processor) -> tuple[list[Picture], list[Clip]]:
 
 def message(row: Row, images: Sequence[ImageLike], clips: Sequence[Clip]) -> Message:
     """The question of a row about what `opened` gives: a video's frames are never
-    split, however few they are. Raises UserError."""
+    split, however few they are. A `vqa` question may say where its pictures stand; in
+    texts of other tasks `<image>` is what the screen says. Raises UserError."""
     asked = question(row)
     if not asked.strip():
         raise UserError(f"the question of {row['id']} is empty; ask something")
-    return {"role": "user", "content": interleaved(asked, images, clips)}
+    if row["task"] == "vqa":
+        return {"role": "user", "content": interleaved(asked, images, clips)}
+    shown = interleaved("", images, clips)
+    return {"role": "user", "content": [*shown, {"type": "text", "text": asked}]}
 
 
 def _blind(images: list[Picture]) -> list[Picture]:
@@ -221,7 +225,7 @@ def run(
         predictions, model, processor, options=wanted.options, corpus=corpus,
         shots=shots,
     )  # fmt: skip
-    done = _answered(rows, ask, target)
+    done = _answered(rows, target.done(ordered(rows)) if target else [], ask, target)
     found = summary(name, done, wanted.by)
     if others is not None:
         found["against"] = compare.differences(done, others)
@@ -233,15 +237,16 @@ def run(
 
 def _answered(
     rows: Sequence[Row],
+    before: Sequence[Prediction],
     ask: Callable[[Sequence[Row]], Iterator[Prediction]],
     target: Run | None,
 ) -> list[Prediction]:
-    """All answers; those that a stopped run had are not asked for again."""
-    groups = ordered(rows)
-    done = target.done(groups) if target else []
+    """All answers, in the order of `ordered`; those that a stopped run had `before` are
+    not asked for again."""
+    done = list(before)
     if done:
         print(f"resuming after {len(done)} of {len(rows)} tasks", file=sys.stderr)
-    rest = [row for group in groups for row in group][len(done) :]
+    rest = _without(rows, done)
     with ExitStack() as stack:
         file = stack.enter_context(target.open(done)) if target else None
         progress = stack.enter_context(Progress(len(rows), len(done)))
@@ -257,9 +262,18 @@ def _answered(
                 target.add(file, group)
             progress.add(len(group))
             group, size = [], next(wanted, 0)
+    asked = (row for group in ordered(rows) for row in group)
+    places = {id(row): place for place, row in enumerate(asked)}
+    done.sort(key=lambda p: places[id(p.row)])
     if target:
         target.finish(done)
     return done
+
+
+def _without(rows: Sequence[Row], done: Sequence[Prediction]) -> list[Row]:
+    """The rows that are not answered yet."""
+    answered = {id(p.row) for p in done}
+    return [row for row in rows if id(row) not in answered]
 
 
 def _print(found: dict[str, Any], wanted: Wanted) -> None:

@@ -87,17 +87,21 @@ def page(
     yield f"<title>{title}</title><style>{_STYLE}</style></head><body>"
     seconds = report["seconds_per_task"]
     yield f"<h1>{title}</h1><p>{report['n']} tasks, {seconds:.2f} s each.</p><main>"
-    yield _metrics("By task", report["metrics"], report["intervals"])
+    counts = report.get("counts", {})
+    yield _metrics("By task", report["metrics"], report["intervals"], counts)
     if "element_types" in report:
-        yield _metrics("Lists of widgets, by element type", report["element_types"], {})
+        yield _metrics(
+            "Lists of widgets, by element type", report["element_types"], {}, {}
+        )
     if "against" in report:
         yield _against(report["against"])
     for field, values in report.get("slices", {}).items():
         yield f"<h2>By {escape(field)}</h2>"
         for value, metrics in values.items():
             spread = report["slice_intervals"][field][value]
+            counts = report.get("slice_counts", {}).get(field, {}).get(value, {})
             yield f"<details><summary>{escape(field)} {escape(value)}</summary>"
-            yield f"{_metrics('By task', metrics, spread)}</details>"
+            yield f"{_metrics('By task', metrics, spread, counts)}</details>"
     yield from _failures(parts, limit)
     yield "</main></body></html>"
 
@@ -122,14 +126,20 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> st
     )
 
 
-def _metrics(title: str, metrics: Mapping[str, Any], spread: Mapping[str, Any]) -> str:
+def _metrics(
+    title: str,
+    metrics: Mapping[str, Any],
+    spread: Mapping[str, Any],
+    counts: Mapping[str, Any],
+) -> str:
     rows = []
     for task, values in metrics.items():
         for metric, value in values.items():
             if metric not in COUNTS:
                 low, high = spread[task][metric] if spread else (None, None)
                 span = "" if low is None else f"{low:.3f} – {high:.3f}"
-                rows.append((task, metric, float(value), span, values["n"]))
+                number = counts.get(task, {}).get(metric, values["n"])
+                rows.append((task, metric, float(value), span, number))
     return _table(title, ("task", "metric", "value", "95 % interval", "n"), rows)
 
 
@@ -138,12 +148,13 @@ def _against(found: Mapping[str, Any]) -> str:
         (
             task, metric, d["this"], d["other"], d["difference"],
             "{:+.3f} – {:+.3f}".format(*d["interval"]), f"{d['p']:.4g}", tested(d),
+            d["n"],
         )
         for task, values in found["metrics"].items()
         for metric, d in values.items()
         if metric != "n"
     ]  # fmt: skip
-    head = "task metric this other difference interval p test".split()
+    head = "task metric this other difference interval p test n".split()
     notes = "".join(f"<p>{escape(line)}</p>" for line in missing_lines(found))
     return _table("Against the other run, paired by picture", head, rows) + notes
 

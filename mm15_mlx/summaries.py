@@ -28,6 +28,7 @@ SMALL, MEDIUM = 0.001, 0.005
 COUNTS = ("n", "listed")  # beside the metrics of a task
 Interval = tuple[float, float]
 Intervals = dict[str, dict[str, Interval]]
+Counts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,16 @@ def metrics_of(task: str, mine: Sequence[Prediction]) -> list[str]:
 def having(mine: Sequence[Prediction], metric: str) -> list[Prediction]:
     """The answers that a metric is of."""
     return [p for p in mine if metric == "f1" or metric in p.scores]
+
+
+def metric_counts(done: Sequence[Prediction]) -> Counts:
+    """How many answers each metric is of, for tasks where that is not always `n`."""
+    found: Counts = {}
+    for task, mine in by_task(done).items():
+        counts = {m: len(having(mine, m)) for m in metrics_of(task, mine)}
+        if set(counts.values()) != {len(mine)}:
+            found[task] = counts
+    return found
 
 
 def task_means(done: Sequence[Prediction]) -> dict[str, Scores]:
@@ -210,7 +221,7 @@ def summary(
 ) -> dict[str, Any]:
     """The JSON of `eval`: means per task with 95 % intervals, seconds per task; for
     each field of `by` the same for its values; where there are `widgets` tasks, also
-    `element_types`."""
+    `element_types`; where metrics are of some rows of a task each, also `counts`."""
     seconds = float(np.mean([p.seconds for p in done])) if done else 0.0
     report: dict[str, Any] = {
         "model": name,
@@ -219,6 +230,8 @@ def summary(
         "intervals": intervals(done),
         "seconds_per_task": round(seconds, 4),
     }
+    if counts := metric_counts(done):
+        report["counts"] = counts
     if kinds := element_types(done):
         report["element_types"] = kinds
     if by:
@@ -231,6 +244,11 @@ def summary(
             field: {value: intervals(mine) for value, mine in values.items()}
             for field, values in parts.items()
         }
+        if counts:
+            report["slice_counts"] = {
+                field: {value: metric_counts(mine) for value, mine in values.items()}
+                for field, values in parts.items()
+            }
     return report
 
 
@@ -240,8 +258,10 @@ def summary(
 def table(
     metrics: Mapping[str, Scores],
     spread: Mapping[str, Mapping[str, Interval]] | None = None,
+    counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> str:
-    """Metrics by task as lines of text, each with its interval where there is one."""
+    """Metrics by task as lines of text, each with its interval where there is one, and
+    its number of answers where `metric_counts` has it."""
     lines = []
     for task, values in metrics.items():
         shown = []
@@ -252,6 +272,8 @@ def table(
             if spread:
                 low, high = spread[task][metric]
                 text += f" [{low:.3f}, {high:.3f}]"
+            if counts and task in counts:
+                text += f" (n {counts[task][metric]})"
             shown.append(text)
         lines.append(f"{task:14} {'  '.join(shown)}  (n {values['n']})")
     return "\n".join(lines)
@@ -259,13 +281,14 @@ def table(
 
 def tables(report: Mapping[str, Any]) -> str:
     """What `eval` prints of a summary."""
-    parts = [table(report["metrics"], report["intervals"])]
+    parts = [table(report["metrics"], report["intervals"], report.get("counts"))]
     if "element_types" in report:
         parts.append(f"widgets by element type\n{table(report['element_types'])}")
     for field, values in report.get("slices", {}).items():
         spread = report["slice_intervals"][field]
+        counts = report.get("slice_counts", {}).get(field, {})
         parts += [
-            f"{field} {value}\n{table(metrics, spread[value])}"
+            f"{field} {value}\n{table(metrics, spread[value], counts.get(value))}"
             for value, metrics in values.items()
         ]
     return "\n\n".join(parts)

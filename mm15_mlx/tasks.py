@@ -5,13 +5,16 @@ and boxes in pixels of the original picture, the first one where there are sever
 What it is not: the metrics (scores.py) or the answering (evaluate.py).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from mm15_mlx import ui
 from mm15_mlx.config import UserError
 from mm15_mlx.json_lines import numbered, parsed, read_text
-from mm15_mlx.vqa import METRICS
+from mm15_mlx.vqa import METRICS, folded
 
 Row = dict[str, Any]
 
@@ -40,6 +43,7 @@ MAX_TOKENS = {
 }
 # Of VQA's ten people: accuracy leaves one out and asks for three that agree.
 LEAST_PEOPLE = 4
+_ORIENTATION = 274  # EXIF; from 5 on, width and height change places
 
 
 def read_tasks(path: Path) -> list[Row]:
@@ -88,7 +92,9 @@ def checked(row: Any, where: str, folder: Path) -> Row:
         if not Path(path).is_file():
             what = "video" if image == "video" else "picture"
             raise UserError(f"{where}: the {what} {path} does not exist")
-    return row | {image: paths if image == "images" else paths[0]}
+    row = row | {image: paths if image == "images" else paths[0]}
+    _check_boxes(row, where)
+    return row
 
 
 def _check_values(row: Row, where: str) -> None:
@@ -107,6 +113,8 @@ def _check_values(row: Row, where: str) -> None:
                 raise UserError(f"{where}: {key} must be a list of at least one text")
         elif not isinstance(value, str):
             raise UserError(f"{where}: {key} is {value!r}; it must be a text")
+    if row["task"] == "tappable" and folded(row["answer"]) not in ("yes", "no"):
+        raise UserError(f"{where}: answer is {row['answer']!r}; it must be yes or no")
     if row["task"] == "vqa":
         metric = row["metric"]
         if metric not in METRICS:
@@ -142,6 +150,48 @@ def _check_elements(elements: Any, where: str) -> None:
                 f"{where}: element {number} has the type {element['type']!r}; "
                 f"it must be one of {', '.join(ui.ELEMENT_TYPES)}"
             )
+
+
+def _boxes(row: Row) -> Iterator[tuple[str, Any]]:
+    """The boxes that a task is about, each with its name for messages."""
+    if "box" in FIELDS[row["task"]]:
+        yield "box", row["box"]
+    if "elements" in FIELDS[row["task"]]:
+        for number, element in enumerate(row["elements"], 1):
+            yield f"the box of element {number}", element["box"]
+
+
+def _check_boxes(row: Row, where: str) -> None:
+    """Raise UserError for boxes that no answer can meet. Videos are not opened here."""
+    found = list(_boxes(row))
+    for name, box in found:
+        if not (box[0] < box[2] and box[1] < box[3]):
+            raise UserError(
+                f"{where}: {name} is {box!r}, which is empty; x1 < x2 and y1 < y2 must "
+                "hold"
+            )
+    size = _size(pictures(row)[0]) if found and "video" not in row else None
+    if size is None:
+        return
+    for name, (x1, y1, x2, y2) in found:
+        if x2 <= 0 or x1 >= size[0] or y2 <= 0 or y1 >= size[1]:
+            raise UserError(
+                f"{where}: {name} is {[x1, y1, x2, y2]!r}, outside the picture of "
+                f"{size[0]} × {size[1]} pixels"
+            )
+
+
+def _size(path: str) -> tuple[int, int] | None:
+    """Width and height of a picture the right way up, from its header; None where it
+    cannot be read: who opens it says why."""
+    try:
+        with Image.open(path) as image:
+            # of a PNG without EXIF Pillow would decode all, to look for it at the end
+            known = image.format != "PNG" or "exif" in image.info
+            turned = known and image.getexif().get(_ORIENTATION, 1) >= 5
+            return (image.height, image.width) if turned else image.size
+    except Exception:  # Pillow raises nearly everything on files that lie
+        return None
 
 
 def pictures(row: Row) -> tuple[str, ...]:

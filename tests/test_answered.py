@@ -133,6 +133,9 @@ def test_a_run_goes_on_with_the_same_things_only(
         "--kv-bits", "8"
     )
     assert "had other tasks or pictures" in resume("--limit", "2")
+    shots = tmp_path / "shots.jsonl"
+    shots.write_text('{"image": "a.png", "question": "?", "answer": "Yes"}')
+    assert "had other examples; ask as it did" in resume("--shots", shots)
     Image.new("RGB", (90, 160), "black").save(tasks.parent / "a.png")
     assert "had other tasks or pictures" in resume()
     ui_copy = Path(shutil.copytree(button, tmp_path / "model"))
@@ -197,12 +200,58 @@ def test_half_a_group_is_answered_again(button: Path, tasks: Path) -> None:
     ]  # fmt: skip
     head = header(button, None, rows, rows, Options())
     run = Run(tasks.parent / "out.jsonl", head, force=False, resume=True)
-    line = {"prediction": "x", "boxes": [], "scores": {"exact": 1.0}}
-    run.lines = [{"seconds": 0.25, "answer": line} for _ in range(3)]
+    answered = [groups[1][0], groups[0][1], groups[0][0]]  # in another order
+    line = {"boxes": [], "scores": {"exact": 1.0}}
+    run.lines = [
+        {"seconds": 0.25, "answer": {**row, **line, "prediction": row["id"]}}
+        for row in answered
+    ]
     done = run.done(groups)
-    assert [p.row["id"] for p in done] == ["a1", "a2"]
+    assert [(p.row["id"], p.result.text) for p in done] == [("a1", "a1"), ("a2", "a2")]
     assert done[0].seconds == 0.25
     assert run.done([]) == []
+
+
+def test_a_run_goes_on_from_another_folder(
+    button: Path,
+    tasks: Path,
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Relative paths stand in another order than absolute ones; every row still gets
+    its own answer."""
+    from mm15_mlx import evaluate
+
+    picture = tmp_path_factory.mktemp("before") / "z.png"
+    Image.new("RGB", (90, 160), "red").save(picture)
+    rows = [json.loads(line) for line in tasks.read_text().splitlines()]
+    rows.append({**rows[0], "id": "z1", "image": str(picture)})
+    tasks.write_text("\n".join(json.dumps(row) for row in rows))
+    answer, asked = evaluate.answer_together, []
+
+    def stopping(*arguments: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return answer(*arguments)
+
+    out = tasks.parent / "out.jsonl"
+    verb = ["eval", "--model", button, "--predictions", out]
+    monkeypatch.setattr(evaluate, "answer_together", stopping)
+    monkeypatch.chdir(tasks.parent)
+    assert cli(*verb, "--data", "tasks.jsonl")[0] == 130
+    monkeypatch.setattr(evaluate, "answer_together", answer)
+    monkeypatch.chdir(picture.parent)
+    status, _, complaint = cli(*verb, "--data", tasks, "--resume")
+    assert status == 0 and complaint.startswith("resuming after 3 of 7 tasks")
+    lines = read_predictions(out)
+    asked_for = [row["id"] for group in ordered(read_tasks(tasks)) for row in group]
+    assert [line["id"] for line in lines] == asked_for
+    own = {row["id"]: row["task"] for row in rows}
+    for line in lines:
+        assert line["task"] == own[line["id"]]
+        assert ("exact" in line["scores"]) == (line["task"] == "ocr")
 
 
 def test_what_answers_hang_on(button: Path, tasks: Path, tmp_path: Path) -> None:
@@ -217,6 +266,12 @@ def test_what_answers_hang_on(button: Path, tasks: Path, tmp_path: Path) -> None
     assert head(rows, [*rows, caption])["data"] != same["data"]  # CIDEr's weights
     turned = [{**r, "image": rows[2]["image"]} for r in rows]
     assert head(turned)["data"] != same["data"]
+    film = {"id": "1", "task": "vqa", "video": str(tmp_path / "v.mp4")}
+    (tmp_path / "v.mp4").write_bytes(b"film")
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "v.mp4").write_bytes(b"film")
+    moved = {**film, "video": str(tmp_path / "moved" / "v.mp4")}
+    assert head([film])["data"] == head([moved])["data"]  # wherever it lies
     (tmp_path / "adapters").mkdir()
     (tmp_path / "adapters" / "adapters.safetensors").write_bytes(b"1")
     assert head(rows, (), tmp_path / "adapters")["weights"] != same["weights"]

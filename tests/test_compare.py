@@ -98,6 +98,19 @@ def test_rows_that_only_one_run_has() -> None:
     assert printed.endswith("1 rows only here: ocr 2")
 
 
+def test_a_difference_is_of_the_rows_that_have_the_metric() -> None:
+    def ask(name: str, metric: str) -> Prediction:
+        fields = {"question": "?", "answers": ["x"], "metric": metric}
+        return done(name, "x", image=name, task="vqa", **fields)
+
+    here = [ask("1", "contains"), ask("2", "contains"), ask("3", "contains_formula")]
+    found = differences(here, others(*here))
+    counts = {k: d["n"] for k, d in found["metrics"]["vqa"].items() if k != "n"}
+    assert counts == {"contains": 2, "contains_formula": 1}
+    lines = text(found, "other.jsonl").split("\n")[1:]
+    assert [line[-6:] for line in lines] == [" (n 2)", " (n 1)"]
+
+
 def test_metrics_that_the_other_run_did_not_have_are_left_out() -> None:
     line = prediction_row(done("1", "x"))
     line["scores"] = {"exact": 1.0}

@@ -22,6 +22,7 @@ from mm15_mlx.evaluate import (
     grey,
     iou,
     matched,
+    message,
     prediction_row,
     predictions,
     question,
@@ -233,6 +234,16 @@ def test_every_task_has_a_question() -> None:
     assert len(prompts) == len(FIELDS)
     assert 'Where is the text "T"?' in prompts
     assert "What text is displayed in the element <box>1,2,3,4</box>?" in prompts
+
+
+def test_only_a_question_has_places_for_its_pictures() -> None:
+    find = {"id": "1", "task": "find_text", "text": "the <image> tag", "box": [0] * 4}
+    shown = [{"type": "image", "image": k} for k in "ab"]
+    text = {"type": "text", "text": 'Where is the text "the <image> tag"?'}
+    assert message(find, ["a", "b"], [])["content"] == [*shown, text]
+    asked = {"id": "1", "task": "vqa", "question": "<image> or <image>?"}
+    parts = message(asked, ["a", "b"], [])["content"]
+    assert [p["type"] for p in parts] == ["image", "text", "image", "text"]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from mm15_mlx.answered import key_of, prediction_row
 from mm15_mlx.compare import differences
 from mm15_mlx.config import UserError
 from mm15_mlx.crops import answered, boxes, draw_crop, expected, failed, view
@@ -90,6 +91,21 @@ def test_a_page_stands_alone(screen_file: Path) -> None:
         assert (str(picture.width), str(picture.height)) == (
             image["width"], image["height"],
         )  # fmt: skip
+
+
+def test_each_metric_has_its_number_of_answers(screen_file: Path) -> None:
+    def ask(name: str, metric: str) -> Prediction:
+        fields = {"question": "?", "answers": ["x"], "metric": metric}
+        return done(screen_file, name, "x", task="vqa", **fields)
+
+    answers = [ask("1", "contains"), ask("2", "contains"), ask("3", "anls")]
+    report = summary("tiny", answers, ["metric"])
+    report["against"] = differences(answers, {key_of(p.row): prediction_row(p)
+                                              for p in answers})  # fmt: skip
+    html = "\n".join(page(report, {"": answers}, 20))
+    rows = re.findall(r"<td>vqa</td>.*</tr>", html)
+    counts = [re.findall(r"<td>(.+?)</td>", row)[-1] for row in rows]
+    assert counts == ["2", "1", *["2", "1"], "1", "2"]  # all, against, by metric
 
 
 def test_what_a_model_says_is_only_text(screen_file: Path) -> None:

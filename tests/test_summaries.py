@@ -36,6 +36,13 @@ def test_questions_may_have_different_metrics() -> None:
     ]
     assert task_means(answers) == {"vqa": {"exact_match": 0.5, "anls": 0.75, "n": 3}}
     assert set(intervals(answers)["vqa"]) == {"exact_match", "anls"}
+    report = summary("tiny", answers, ["image"])
+    assert report["counts"] == {"vqa": {"exact_match": 2, "anls": 1}}
+    assert report["slice_counts"] == {"image": {"a": {}, "b": {}}}  # n is right there
+    shown = tables(report).split("\n")[0]
+    assert "exact_match 0.500 [0.500, 0.500] (n 2)  anls 0.750 " in shown
+    assert shown.endswith(" (n 1)  (n 3)")
+    assert "counts" not in summary("tiny", answers[:2], ["image"])
     # the picture without exact matches is not drawn: else it would count as nothing
     assert bootstrap(answers, "exact_match") == (0.5, 0.5)
 

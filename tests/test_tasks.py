@@ -71,6 +71,17 @@ def test_captions_are_asked_as_ferret_ui_asks(tasks: Path) -> None:
          r"line 1: box is \[1, 2, 3\]; it must be four numbers x1, y1, x2, y2"),
         ({"task": "ocr", "text": "x", "box": [1, 2, 3, float("inf")]}, "box is "),
         ({"task": "screen_summary", "references": []}, "references must be a list"),
+        ({"task": "find_text", "text": "x", "box": [30, 50, 20, 20]},
+         r"line 1: box is \[30, 50, 20, 20\], which is empty; x1 < x2 and y1 < y2 mus"),
+        ({"task": "ocr", "text": "x", "box": [5, 5, 5, 9]}, "line 1: box is .* empty"),
+        ({"task": "find_icon", "icon": "x", "box": [40, 0, 50, 9]},
+         r"box is \[40, 0, 50, 9\], outside the picture of 40 × 60 pixels"),
+        ({"task": "widgets", "elements": [
+            {"type": "text", "text": "", "box": [0, 0, 9, 9]},
+            {"type": "text", "text": "", "box": [0, 60, 9, 70]}]},
+         r"line 1: the box of element 2 is \[0, 60, 9, 70\], outside the picture"),
+        ({"task": "tappable", "box": [0, 0, 9, 9], "answer": "true"},
+         "line 1: answer is 'true'; it must be yes or no"),
     ],
 )  # fmt: skip
 def test_a_bad_row_is_one_line(
@@ -78,6 +89,24 @@ def test_a_bad_row_is_one_line(
 ) -> None:
     with pytest.raises(UserError, match=message):
         read(tasks, **changes)
+
+
+def test_boxes_are_of_the_picture_the_right_way_up(tasks: Path) -> None:
+    """As a phone's camera writes it: lying, with a note to turn it."""
+    turned = Image.Exif()
+    turned[274] = 6
+    for name in ("a.jpg", "a.png"):
+        Image.new("RGB", (40, 60), "red").save(tasks.parent / name, exif=turned)
+        find: dict[str, Any] = {"task": "find_text", "text": "x", "image": name}
+        assert read(tasks, **find, box=[45, 0, 60, 40])["box"] == [45, 0, 60, 40]
+        with pytest.raises(UserError, match="outside the picture of 60 × 40 pixels"):
+            read(tasks, **find, box=[0, 45, 9, 60])
+
+
+def test_a_picture_that_cannot_be_read_is_left_to_who_opens_it(tasks: Path) -> None:
+    (tasks.parent / "c.png").write_bytes(b"not a picture")
+    row = read(tasks, **{**CAPTION, "image": "c.png"})
+    assert row["image"] == str(tasks.parent / "c.png")
 
 
 def test_files_that_are_no_text(tasks: Path) -> None:
