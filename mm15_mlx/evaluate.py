@@ -24,7 +24,8 @@ from mm15_mlx.config import UserError
 from mm15_mlx.decoding import Options
 from mm15_mlx.generate import Beginning, Result, read_beginning
 from mm15_mlx.images import ImageLike, Picture, load_picture
-from mm15_mlx.load import find_model, load
+from mm15_mlx.load import find_model, load_processor
+from mm15_mlx.lora import load_adapters
 from mm15_mlx.memory import NO_STORE, Store
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.outputs import left_text, output_file, progress_bar
@@ -40,7 +41,8 @@ from mm15_mlx.scores import (
     matched,
     score,
 )
-from mm15_mlx.shots import Shot, check, framed, pictures_split, read_shots
+from mm15_mlx.shots import Shot, framed, pictures_split, read_shots
+from mm15_mlx.shots import check as check_shots
 from mm15_mlx.summaries import (
     Prediction,
     can_slice,
@@ -56,12 +58,14 @@ from mm15_mlx.tasks import (
     FIELDS,
     MAX_TOKENS,
     Row,
+    named_tasks,
     pictures,
     question,
     read_tasks,
 )
 from mm15_mlx.video import Clip
 from mm15_mlx.vqa import folded
+from mm15_mlx.weights import load_model
 
 __all__ = [  # the parts that programs need, under one name
     "FIELDS", "MAX_TOKENS", "Prediction", "Row", "Scores", "centre_in",
@@ -166,15 +170,35 @@ def predictions(
             yield Prediction(row, result, scores, seconds, listed)
 
 
-def tasks_of(data: Path, format: str | None, split: str | None) -> list[Row]:
-    """The rows of a task file, or of a public benchmark on disk."""
+def check(
+    rows: Sequence[tuple[str, Row]], processor: Processor, shots: Sequence[Shot] = ()
+) -> None:
+    """Open every picture and prepare every row as `predictions` does, one picture's at
+    a time; raises UserError with the row's name."""
+    names = {id(row): where for where, row in rows}
+    last = processor.config.tiling.split_last if shots else None
+    for mine in ordered([row for _, row in rows]):
+        row = mine[0]
+        try:
+            images, clips = opened(row, processor)
+            for row in mine:
+                before, asked = framed(shots, None, message(row, images, clips), last)
+                processor.prepare([*before, asked])
+        except UserError as e:
+            raise UserError(f"{names[id(row)]}: {e}") from e
+
+
+def tasks_of(
+    data: Path, format: str | None, split: str | None
+) -> list[tuple[str, Row]]:
+    """The rows of a task file, or of a public benchmark on disk, with their names."""
     if format:
         from mm15_mlx.readers import read
 
-        return read(format, data, split)
+        return [(f"{data}, {row['id']}", row) for row in read(format, data, split)]
     if split:
         raise UserError("--split chooses a part of a benchmark; give --format too")
-    return read_tasks(data)
+    return named_tasks(data)
 
 
 def elements_of(result: Result, processor: Processor) -> list[ui.Element]:
@@ -192,7 +216,8 @@ def run(
 ) -> None:
     """The verb: print the summary, and write what files are asked for. Everything
     that can be wrong with them is found before weights load."""
-    corpus = tasks_of(data, wanted.format, wanted.split)
+    named = tasks_of(data, wanted.format, wanted.split)
+    corpus = [row for _, row in named]
     rows = corpus[: wanted.limit]
     for by in wanted.by:
         if not can_slice(rows, by):
@@ -212,20 +237,26 @@ def run(
         others = compare.paired(rows, read_predictions(wanted.against), wanted.against)
     if wanted.html:
         output_file(wanted.html, wanted.force)
-    target = None
+    folder, target = find_model(name), None
     if wanted.predictions:
-        head = header(find_model(name), adapters, rows, corpus, wanted.options, shots)
+        head = header(folder, adapters, rows, corpus, wanted.options, shots)
         target = Run(wanted.predictions, head, wanted.force, wanted.resume)
     elif wanted.resume:
         raise UserError("--resume goes on with a file; give --predictions too")
-    model, processor = load(name, adapter_path=adapters)
+    done = target.done(ordered(rows)) if target else []
+    processor = load_processor(folder, adapters)
     processor.memory.store = store
-    check(shots, processor)
+    check_shots(shots, processor)
+    left = {id(row) for row in _without(rows, done)}
+    check([pair for pair in named if id(pair[1]) in left], processor, shots)
+    model, _ = load_model(folder)
+    if adapters:
+        load_adapters(model, adapters)
     ask = partial(
         predictions, model, processor, options=wanted.options, corpus=corpus,
         shots=shots,
     )  # fmt: skip
-    done = _answered(rows, target.done(ordered(rows)) if target else [], ask, target)
+    done = _answered(rows, done, ask, target)
     found = summary(name, done, wanted.by)
     if others is not None:
         found["against"] = compare.differences(done, others)

@@ -49,6 +49,11 @@ _ORIENTATION = 274  # EXIF; from 5 on, width and height change places
 def read_tasks(path: Path) -> list[Row]:
     """The rows of a task file, checked; pictures become paths beside the file. Raises
     UserError with the line."""
+    return [row for _, row in named_tasks(path)]
+
+
+def named_tasks(path: Path) -> list[tuple[str, Row]]:
+    """What `read_tasks` reads, each row with its place in the file, for messages."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a JSONL file of tasks")
     rows = []
@@ -58,7 +63,7 @@ def read_tasks(path: Path) -> list[Row]:
             row = parsed(line)
         except ValueError as e:
             raise UserError(f"{where} is not JSON: {e}") from e
-        rows.append(checked(row, where, path.parent))
+        rows.append((where, checked(row, where, path.parent)))
     if not rows:
         raise UserError(f"{path} holds no tasks")
     return rows

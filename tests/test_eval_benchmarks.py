@@ -116,10 +116,11 @@ def test_an_empty_question_is_one_line(
     row = {"id": "q7", "image": "a.png", "task": "vqa", "question": " ",
            "answers": ["a"], "metric": "exact_match"}  # fmt: skip
     (tmp_path / "tasks.jsonl").write_text(json.dumps(row))
-    verb = ["eval", "--model", ui_folder, "--data", tmp_path / "tasks.jsonl"]
-    status, _, complaint = cli(*verb)
+    data = tmp_path / "tasks.jsonl"
+    status, _, complaint = cli("eval", "--model", ui_folder, "--data", data)
     assert status == 2
-    assert complaint == "error: the question of q7 is empty; ask something\n"
+    message = "line 1: the question of q7 is empty; ask something"
+    assert complaint == f"error: {data}, {message}\n"
 
 
 def test_examples_stand_before_every_question(
