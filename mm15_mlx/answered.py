@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
+from math import isfinite
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,12 +19,13 @@ from mm15_mlx import __version__
 from mm15_mlx.config import UserError
 from mm15_mlx.decoding import Options
 from mm15_mlx.images import load_picture
+from mm15_mlx.json_lines import fault, parsed, read_text
 from mm15_mlx.outputs import output_file, write_lines
 from mm15_mlx.processor import content_parts
 from mm15_mlx.scores import Place, Said
 from mm15_mlx.shots import Shot
 from mm15_mlx.summaries import Prediction
-from mm15_mlx.tasks import FIELDS, SHOWN, Row, pictures
+from mm15_mlx.tasks import FIELDS, SHOWN, Row, are_numbers, is_box, pictures
 from mm15_mlx.ui import Element
 
 # What a run hangs on, as a refusal names it.
@@ -34,7 +36,6 @@ HEADER = {
     "options": "other options",
     "version": "another version of mm15-mlx",
 }
-KEYS = ("id", "task", "prediction", "boxes", "scores")
 _OF_MODEL = (".json", ".safetensors", ".model")
 _CHUNK = 1 << 20
 _SAMPLES, _SAMPLE = 256, 1 << 16  # of a weight file too large to be read whole
@@ -69,21 +70,18 @@ def said(row: Row, line: Row, seconds: float = 0.0) -> Prediction:
 def read_predictions(path: Path) -> list[Row]:
     """The lines of a file of `--predictions`. Raises UserError with the line for
     anything else, and for an id that comes twice in a task."""
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; write it with eval --predictions")
+    if why := fault(path):
+        raise UserError(f"{path} {why}; give a file of eval --predictions")
     rows: dict[tuple[str, str], int] = {}
     lines = []
-    for number, line in enumerate(path.read_text("utf-8").rstrip("\n").split("\n"), 1):
+    for number, line in enumerate(read_text(path).rstrip("\n").split("\n"), 1):
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
-            good = all(key in row for key in KEYS) and row["task"] in FIELDS
-            good = good and isinstance(row["scores"], dict)
+            row = parsed(line)
+            _check_line(row)
             said(row, row)
-        except (ValueError, KeyError, TypeError, RecursionError):
-            good = False
-        if not good:
-            raise UserError(f"{where} is not a line of eval --predictions")
+        except (ValueError, KeyError, TypeError, RecursionError) as e:
+            raise UserError(f"{where} is not a line of eval --predictions") from e
         first = rows.setdefault(key_of(row), number)
         if first != number:
             raise UserError(
@@ -94,9 +92,39 @@ def read_predictions(path: Path) -> list[Row]:
     return lines
 
 
+def _check_line(row: Row) -> None:
+    """Raise ValueError, KeyError or TypeError for what `prediction_row` does not make,
+    so that nothing is wrong with it once a run is done."""
+    json.dumps(row, ensure_ascii=False).encode()
+    scores = row["scores"]
+    if not (
+        "id" in row
+        and row["task"] in FIELDS
+        and isinstance(row["prediction"], str)
+        and isinstance(scores, dict)
+        and all(type(v) in (int, float) and isfinite(v) for v in scores.values())
+        and all(map(is_box, row["boxes"]))
+        and all(are_numbers(point, 2) for point in row.get("points", ()))
+    ):
+        raise ValueError("not what prediction_row makes")
+
+
 def key_of(row: Row) -> tuple[str, str]:
     """What tells rows apart."""
     return row["task"], str(row["id"])
+
+
+def check_ids(rows: Sequence[Row], flag: str) -> None:
+    """Raise UserError where rows of a file cannot be told apart."""
+    seen: set[tuple[str, str]] = set()
+    for row in rows:
+        key = key_of(row)
+        if key in seen:
+            raise UserError(
+                f"{flag} tells rows apart by task and id, and {key[0]} {key[1]!r} "
+                "comes twice in the tasks; make ids unique"
+            )
+        seen.add(key)
 
 
 # --- runs ------------------------------------------------------------------------
@@ -145,8 +173,8 @@ class Run:
     """The answers of a run as they come, whole groups at a time."""
 
     def __init__(self, target: Path, head: Row, force: bool, resume: bool) -> None:
-        """Raises UserError where the target or what a stopped run left forbids it;
-        writes nothing yet."""
+        """Raises UserError where the target, which can be a file, or what a stopped run
+        left forbids it; writes nothing yet."""
         self.target = target
         self.head = head
         self.path = target.with_name(f".{target.name}.unfinished")

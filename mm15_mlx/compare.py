@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mm15_mlx.answered import key_of, said
+from mm15_mlx.answered import check_ids, key_of, said
 from mm15_mlx.config import UserError
 from mm15_mlx.summaries import (
     Prediction,
@@ -37,17 +37,11 @@ Key = tuple[str, str]
 def paired(rows: Sequence[Row], lines: Sequence[Row], path: Path) -> dict[Key, Row]:
     """The other run's lines by task and id. Raises UserError where a row of the two
     has one id but other contents, where an id comes twice, or none is common."""
+    check_ids(rows, "--against")
     others = {key_of(line): line for line in lines}
-    seen: set[Key] = set()
     common = 0
     for row in rows:
         key = key_of(row)
-        if key in seen:
-            raise UserError(
-                f"--against tells rows apart by task and id, and {key[0]} {key[1]!r} "
-                "comes twice in the tasks; make ids unique"
-            )
-        seen.add(key)
         if key not in others:
             continue
         common += 1

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from mm15_mlx.tasks import CAPTIONS, CLASSES, Row
+from mm15_mlx.tasks import CAPTIONS, CLASSES, Row, is_box
 
 EXPECTED, ANSWERED = "#2f9e44", "#e6194b"
 CROPPED = ("ocr", "widget_class", "icon_class", "tappable", "widget_caption")
@@ -29,7 +29,7 @@ def boxes(row: Row) -> tuple[list[Box], list[Box]]:
     if row["task"] == "widgets":
         truth = [e["box"] for e in row["elements"]]
         return truth, [e["px"] for e in row["listed"]]
-    if "box" not in row:
+    if not is_box(row.get("box")):  # a question may have a field of that name
         return [], []
     answered = [] if row["task"] in CROPPED else row["boxes"][:1]
     return [row["box"]], answered
@@ -41,7 +41,8 @@ def expected(row: Row) -> str:
     if task == "widgets":
         return f"{len(row['elements'])} elements"
     if task in TRUTH:
-        return " or ".join([row[TRUTH[task]], *row.get("accept", ())])
+        also = row.get("accept", ()) if task in CLASSES else ()
+        return " or ".join([row[TRUTH[task]], *also])
     if task in CAPTIONS:
         return " / ".join(row["references"])
     if task == "vqa":

@@ -6,6 +6,7 @@ What this file is: asking a model and the run of the verb. What it is not: the r
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,14 @@ from typing import Any
 from PIL import Image
 
 from mm15_mlx import compare, report, ui
-from mm15_mlx.answered import Run, header, ordered, prediction_row, read_predictions
+from mm15_mlx.answered import (
+    Run,
+    check_ids,
+    header,
+    ordered,
+    prediction_row,
+    read_predictions,
+)
 from mm15_mlx.batch import Question, answer_together
 from mm15_mlx.config import UserError
 from mm15_mlx.decoding import Options
@@ -28,7 +36,7 @@ from mm15_mlx.load import find_model, load_processor
 from mm15_mlx.lora import load_adapters
 from mm15_mlx.memory import NO_STORE, Store
 from mm15_mlx.mm15 import MM15
-from mm15_mlx.outputs import left_text, output_file, progress_bar
+from mm15_mlx.outputs import left_text, output_file, output_place, progress_bar
 from mm15_mlx.processor import Message, Processor
 from mm15_mlx.prompt import interleaved
 from mm15_mlx.scores import (
@@ -216,6 +224,7 @@ def run(
 ) -> None:
     """The verb: print the summary, and write what files are asked for. Everything
     that can be wrong with them is found before weights load."""
+    _check_outputs(wanted)
     named = tasks_of(data, wanted.format, wanted.split)
     corpus = [row for _, row in named]
     rows = corpus[: wanted.limit]
@@ -235,10 +244,9 @@ def run(
     others = None
     if wanted.against:
         others = compare.paired(rows, read_predictions(wanted.against), wanted.against)
-    if wanted.html:
-        output_file(wanted.html, wanted.force)
     folder, target = find_model(name), None
     if wanted.predictions:
+        check_ids(rows, "--predictions")
         head = header(folder, adapters, rows, corpus, wanted.options, shots)
         target = Run(wanted.predictions, head, wanted.force, wanted.resume)
     elif wanted.resume:
@@ -264,6 +272,22 @@ def run(
     if wanted.html:
         parts = sliced(done, wanted.by[0]) if wanted.by else {"": done}
         report.write(wanted.html, found, parts, wanted.failures)
+
+
+def _check_outputs(wanted: Wanted) -> None:
+    """What can be said of the files to write before anything is read; whether
+    `predictions` may be written is for `Run` to say."""
+    if wanted.html:
+        output_file(wanted.html, wanted.force)
+    if not wanted.predictions:
+        return
+    output_place(wanted.predictions)
+    if wanted.html and os.path.realpath(wanted.html) == os.path.realpath(
+        wanted.predictions
+    ):
+        raise UserError(
+            f"--predictions and --html are both {wanted.html}; name two files"
+        )
 
 
 def _answered(

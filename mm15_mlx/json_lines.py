@@ -5,11 +5,26 @@ what is wrong said in words. What it is not: what the values must be.
 """
 
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mm15_mlx.input_config import UserError
+
+
+def fault(path: Path) -> str | None:
+    """What keeps a path from being a file to read, in words; None where nothing does,
+    as far as can be seen from outside."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except (OSError, ValueError) as e:  # far too long a name, or a NUL in it
+        return f"cannot be read: {getattr(e, 'strerror', None) or e}"
+    if stat.S_ISDIR(mode):
+        return "is a folder"
+    return None if stat.S_ISREG(mode) else "is not a file"
 
 
 def read_text(path: Path) -> str:

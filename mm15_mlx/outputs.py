@@ -7,13 +7,37 @@ from typing import Any
 
 from mm15_mlx.config import UserError
 
+_LONGER = (
+    "..unfinished.partial"  # by so much, what stands beside a file until it is done
+)
+
 
 def output_file(path: Path, force: bool) -> None:
     """Raise UserError if `path` is not to be written; asked before the work is done."""
+    output_place(path)
     if path.exists() and not force:
         raise UserError(f"{path} exists; give --force to overwrite it")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: the folder {path.parent} does not exist")
+
+
+def output_place(path: Path) -> None:
+    """Raise UserError where no file can be written, whatever is there now."""
+    folder = path.parent
+    try:
+        if not folder.is_dir():
+            raise UserError(f"{path}: the folder {folder} does not exist")
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; name a file in it")
+        if path.exists() and not path.is_file():  # a device would become a file
+            raise UserError(f"{path} is not a file; name another")
+        path.with_name(path.name + _LONGER).exists()
+    except OSError as e:
+        raise UserError(
+            f"{path} cannot be written: {e.strerror}; name another file"
+        ) from e
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{path} cannot be written: the folder {folder} is read-only; name another"
+        )
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mm15_mlx import ui
 from mm15_mlx.scores import Answered, Scores, f1, matched
-from mm15_mlx.tasks import FIELDS, Row, pictures
+from mm15_mlx.tasks import FIELDS, Row, is_box, pictures
 from mm15_mlx.vqa import folded
 
 DRAWS = 1000
@@ -182,11 +182,11 @@ def intervals(done: Sequence[Prediction]) -> Intervals:
 
 def box_sizes() -> Callable[[Row], str]:
     """Small, medium or large: the share of the first picture that a row's box takes;
-    only the pictures' headers are read."""
+    only the pictures' headers are read, and videos are not."""
     areas: dict[str, int] = {}
 
     def size(row: Row) -> str:
-        if "box" not in row:
+        if "video" in row or not is_box(row.get("box")):
             return "-"
         path = pictures(row)[0]
         if path not in areas:

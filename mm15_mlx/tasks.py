@@ -5,6 +5,7 @@ and boxes in pixels of the original picture, the first one where there are sever
 What it is not: the metrics (scores.py) or the answering (evaluate.py).
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from PIL import Image
 
 from mm15_mlx import ui
 from mm15_mlx.config import UserError
-from mm15_mlx.json_lines import numbered, parsed, read_text
+from mm15_mlx.json_lines import fault, numbered, parsed, read_text
 from mm15_mlx.vqa import METRICS, folded
 
 Row = dict[str, Any]
@@ -43,6 +44,9 @@ MAX_TOKENS = {
 }
 # Of VQA's ten people: accuracy leaves one out and asks for three that agree.
 LEAST_PEOPLE = 4
+WITH_WORDS = ("anls", "contains", "contains_formula")  # an empty truth is in anything
+FARTHEST = 1e6  # pixels from the corner; prompts write larger numbers with an exponent
+_LONGEST = 80  # characters of a bad value that are shown
 _ORIENTATION = 274  # EXIF; from 5 on, width and height change places
 
 
@@ -54,8 +58,8 @@ def read_tasks(path: Path) -> list[Row]:
 
 def named_tasks(path: Path) -> list[tuple[str, Row]]:
     """What `read_tasks` reads, each row with its place in the file, for messages."""
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; give a JSONL file of tasks")
+    if why := fault(path):
+        raise UserError(f"{path} {why}; give a JSONL file of tasks")
     rows = []
     for number, line in numbered(read_text(path)):
         where = f"{path}, line {number}"
@@ -74,11 +78,20 @@ def checked(row: Any, where: str, folder: Path) -> Row:
     with `where` for what cannot be asked or scored."""
     if not isinstance(row, dict):
         raise UserError(f"{where} is not an object")
-    if row.get("task") not in FIELDS:
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as e:
+        half = e.object[e.start]
+        raise UserError(
+            f"{where} holds {half!r}, half a character, which no text can; write it "
+            "whole"
+        ) from e
+    if not isinstance(row.get("task"), str) or row["task"] not in FIELDS:
         raise UserError(
             f"{where} has the task {row.get('task')!r}; "
             f"it must be one of {', '.join(FIELDS)}"
         )
+    row = {k: v for k, v in row.items() if k not in SHOWN or v is not None}
     shown = [key for key in SHOWN if key in row]
     if len(shown) > 1:
         raise UserError(f"{where} has both {' and '.join(shown)}; leave one out")
@@ -94,9 +107,9 @@ def checked(row: Any, where: str, folder: Path) -> Row:
         raise UserError(f"{where}: {image} must hold paths, as text")
     paths = [str(folder / p) for p in paths]
     for path in paths:
-        if not Path(path).is_file():
+        if why := fault(Path(path)):
             what = "video" if image == "video" else "picture"
-            raise UserError(f"{where}: the {what} {path} does not exist")
+            raise UserError(f"{where}: the {what} {path} {why}")
     row = row | {image: paths if image == "images" else paths[0]}
     _check_boxes(row, where)
     return row
@@ -106,18 +119,19 @@ def _check_values(row: Row, where: str) -> None:
     for key in FIELDS[row["task"]]:
         value = row[key]
         if key == "box":
-            if not is_box(value):
-                raise UserError(
-                    f"{where}: box is {value!r}; it must be four numbers x1, y1, x2, y2"
-                )
+            _check_box(value, f"{where}: box")
         elif key == "elements":
             _check_elements(value, where)
         elif key in ("references", "answers"):
-            texts = isinstance(value, list) and all(isinstance(v, str) for v in value)
-            if not texts or not value:
+            if not value or not _are_texts(value):
                 raise UserError(f"{where}: {key} must be a list of at least one text")
         elif not isinstance(value, str):
             raise UserError(f"{where}: {key} is {value!r}; it must be a text")
+    if row["task"] in CLASSES and not _are_texts(row.get("accept", [])):
+        raise UserError(
+            f"{where}: accept is {row['accept']!r}; it must be a list of texts, or be "
+            "left out"
+        )
     if row["task"] == "tappable" and folded(row["answer"]) not in ("yes", "no"):
         raise UserError(f"{where}: answer is {row['answer']!r}; it must be yes or no")
     if row["task"] == "vqa":
@@ -127,6 +141,11 @@ def _check_values(row: Row, where: str) -> None:
                 f"{where} has the metric {metric!r}; "
                 f"it must be one of {', '.join(METRICS)}"
             )
+        if metric in WITH_WORDS and not all(a.strip() for a in row["answers"]):
+            raise UserError(
+                f"{where}: answers holds an empty text, in which {metric} finds "
+                "nothing to compare; leave it out, or use exact_match"
+            )
         if metric == "vqa_accuracy" and len(row["answers"]) < LEAST_PEOPLE:
             raise UserError(
                 f"{where}: vqa_accuracy compares people, and answers holds "
@@ -135,13 +154,32 @@ def _check_values(row: Row, where: str) -> None:
             )
 
 
-def is_box(value: Any) -> bool:
-    """Whether a value of a row is four numbers."""
+def are_numbers(value: Any, count: int) -> bool:
+    """Whether a value of a row is so many numbers of pixels."""
     return (
         isinstance(value, list | tuple)
-        and len(value) == 4
-        and all(isinstance(v, int | float) and abs(v) < float("inf") for v in value)
+        and len(value) == count
+        and all(isinstance(v, int | float) and abs(v) < FARTHEST for v in value)
     )
+
+
+def is_box(value: Any) -> bool:
+    """Whether a value of a row is four numbers of pixels."""
+    return are_numbers(value, 4)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+def _check_box(value: Any, name: str) -> None:
+    if not is_box(value):
+        shown = repr(value)
+        shown = shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "…"
+        raise UserError(
+            f"{name} is {shown}; it must be four numbers x1, y1, x2, y2 of pixels, "
+            f"below {FARTHEST:,.0f}"
+        )
 
 
 def _check_elements(elements: Any, where: str) -> None:
@@ -155,6 +193,7 @@ def _check_elements(elements: Any, where: str) -> None:
                 f"{where}: element {number} has the type {element['type']!r}; "
                 f"it must be one of {', '.join(ui.ELEMENT_TYPES)}"
             )
+        _check_box(element["box"], f"{where}: the box of element {number}")
 
 
 def _boxes(row: Row) -> Iterator[tuple[str, Any]]:

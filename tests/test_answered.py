@@ -355,6 +355,22 @@ def test_a_video_is_hashed_in_pieces(tmp_path: Path) -> None:
         ('{"id": "1", "task": "ocr", "prediction": "", "boxes": []}', "line 1 is not"),
         ('{"id": "1", "task": "ocr", "prediction": "", "boxes": [], "scores": 1}',
          "line 1 is not"),
+        ('{"id": "1", "task": ["x"], "prediction": "", "boxes": [], "scores": {}}',
+         "line 1 is not"),
+        ('{"id": "1", "task": "ocr", "prediction": null, "boxes": [], "scores": {}}',
+         "line 1 is not"),
+        ('{"id": "1", "task": "ocr", "prediction": "", "boxes": [[1]], "scores": {}}',
+         "line 1 is not"),
+        ('{"id": "1", "task": "ocr", "prediction": "", "boxes": [],'
+         ' "scores": {"exact": null}}', "line 1 is not"),
+        ('{"id": "1", "task": "ocr", "prediction": "", "boxes": [],'
+         ' "scores": {"exact": "1"}}', "line 1 is not"),
+        ('{"id": "1", "task": "ocr", "prediction": "", "boxes": [],'
+         ' "scores": {"exact": NaN}}', "line 1 is not"),
+        ('{"id": "\\ud83d", "task": "ocr", "prediction": "", "boxes": [],'
+         ' "scores": {}}', "line 1 is not"),
+        ('{"id": "1", "task": "ocr", "prediction": "", "boxes": [], "points": [[1]],'
+         ' "scores": {}}', "line 1 is not"),
         ('{"id": "1", "task": "sing", "prediction": "", "boxes": [], "scores": {}}',
          "line 1 is not"),
         ('{"id": "1", "task": "ocr", "prediction": "", "boxes": [], "scores": {}}\n'
@@ -369,6 +385,14 @@ def test_files_that_are_no_answers(tmp_path: Path, text: str, message: str) -> N
         read_predictions(path)
 
 
+def test_a_file_of_answers_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder; give a file of eval --predicti"):
+        read_predictions(tmp_path)
+    (tmp_path / "out.jsonl").write_bytes(b'{"id": "\xff"}')
+    with pytest.raises(UserError, match=r"out.jsonl is not UTF-8 text: .*save it as"):
+        read_predictions(tmp_path / "out.jsonl")
+
+
 def test_a_missing_file_of_answers(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not exist; write it with eval --predic"):
+    with pytest.raises(UserError, match="does not exist; give a file of eval --pre"):
         read_predictions(tmp_path / "no.jsonl")

@@ -397,4 +397,4 @@ def test_mistakes(
     assert "error: --n is 0; it must be at least 1" in capsys.readouterr().err
     (answered / "out.jsonl").unlink()
     assert run(failures, answered) == 2
-    assert "does not exist; write it with eval --predict" in capsys.readouterr().err
+    assert "does not exist; give a file of eval --predict" in capsys.readouterr().err

@@ -1,11 +1,12 @@
 """Reading JSON lines: one way, and what is wrong in words."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from mm15_mlx.input_config import UserError
-from mm15_mlx.json_lines import numbered, parsed, read_text
+from mm15_mlx.json_lines import fault, numbered, parsed, read_text
 
 
 def test_only_line_feeds_end_a_line() -> None:
@@ -28,6 +29,18 @@ def test_only_line_feeds_end_a_line() -> None:
 def test_no_value(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         parsed(text)
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.touch()
+    os.mkfifo(tmp_path / "pipe")
+    assert fault(path) is None
+    assert fault(tmp_path) == "is a folder"
+    assert fault(tmp_path / "pipe") == "is not a file"
+    assert fault(tmp_path / "no") == fault(path / "no") == "does not exist"
+    assert fault(tmp_path / ("a" * 300)) == "cannot be read: File name too long"
+    assert str(fault(tmp_path / "\0")).startswith("cannot be read: embedded null")
 
 
 def test_files(tmp_path: Path) -> None:

@@ -239,6 +239,7 @@ def test_words_of_failures() -> None:
     widgets = line("widgets", elements=[{"box": box}], listed=[{"px": box}] * 2)
     assert (expected(widgets), answered(widgets)) == ("1 elements", "2 listed")
     assert boxes(vqa) == ([], []) and boxes(widgets) == ([box], [box, box])
+    assert boxes({**vqa, "box": "left"}) == ([], [])
     assert view(vqa, (40, 60)) == (0, 0, 40, 60)
     assert failed(caption) and not failed({**caption, "scores": {"cider": 1.2}})
 
@@ -279,4 +280,4 @@ def test_eval_writes_page_and_differences(
     status, _, complaint = cli(*verb, "--html", html)
     assert status == 2 and "out.html exists; give --force" in complaint
     status, _, complaint = cli(*verb[:-1], tmp_path / "no.jsonl")
-    assert status == 2 and "no.jsonl does not exist; write it with" in complaint
+    assert status == 2 and "no.jsonl does not exist; give a file of eval" in complaint

@@ -71,6 +71,9 @@ def test_boxes_are_sliced_by_size(tmp_path: Path) -> None:
     parts = sliced(answers, "size")
     assert list(parts) == ["-", "large", "medium", "small"]
     assert {k: v[0].row.get("box") for k, v in parts.items()} == {"-": None, **boxes}
+    film = done("", "x", video="no such file", box=[0, 0, 3, 3])
+    odd = done(str(path), "x", box="left")  # a question may have such a field
+    assert list(sliced([film, odd], "size")) == ["-"]
     given = [done("no such file", "x", size="XL"), done("a", "x")]
     assert list(sliced(given, "size")) == ["-", "XL"]  # the row's own word
 

@@ -80,6 +80,21 @@ def test_captions_are_asked_as_ferret_ui_asks(tasks: Path) -> None:
             {"type": "text", "text": "", "box": [0, 0, 9, 9]},
             {"type": "text", "text": "", "box": [0, 60, 9, 70]}]},
          r"line 1: the box of element 2 is \[0, 60, 9, 70\], outside the picture"),
+        ({"task": ["x"]}, r"line 1 has the task \['x'\]; it must be one of find_text"),
+        ({"task": "widget_class", "box": [0, 0, 9, 9], "type": "text", "accept": [1]},
+         r"line 1: accept is \[1\]; it must be a list of texts, or be left out"),
+        ({"task": "widgets", "elements": [{"type": "text", "text": "", "box": [1, 2]}]},
+         r"line 1: the box of element 1 is \[1, 2\]; it must be four numbers x1, y1"),
+        ({"task": "ocr", "text": "x", "box": [0, 0, 9, 10**400]},
+         r"box is \[0, 0, 9, 10+…; it must be four numbers .* of pixels, below 1"),
+        ({"image": "a" * 300}, "the picture .*aa cannot be read: File name too long"),
+        ({"image": "."}, "line 1: the picture .* is a folder"),
+        ({"question": "\ud83d"}, r"line 1 holds '\\ud83d', half a character, which"),
+        ({"kit": {"x": ["\udead"]}}, r"line 1 holds '\\udead', half a character"),
+        ({"answers": ["x", ""], "metric": "contains"},
+         "line 1: answers holds an empty text, in which contains finds nothing to com"),
+        ({"answers": [" "], "metric": "contains_formula"}, "in which contains_formula"),
+        ({"answers": ["\n"], "metric": "anls"}, "leave it out, or use exact_match"),
         ({"task": "tappable", "box": [0, 0, 9, 9], "answer": "true"},
          "line 1: answer is 'true'; it must be yes or no"),
     ],
@@ -89,6 +104,25 @@ def test_a_bad_row_is_one_line(
 ) -> None:
     with pytest.raises(UserError, match=message):
         read(tasks, **changes)
+
+
+def test_null_is_nothing(tasks: Path) -> None:
+    path = tasks.parent
+    tasks.write_text(json.dumps({**VQA, "images": None, "video": None}))
+    assert read_tasks(tasks) == [{**VQA, "image": str(path / "a.png")}]
+    tasks.write_text(json.dumps({**CAPTION, "task": "icon_class", "icon": "x",
+                                 "accept": None}))  # fmt: skip
+    with pytest.raises(UserError, match="accept is None; it must be a list of texts"):
+        read_tasks(tasks)
+    tasks.write_text(json.dumps({**VQA, "accept": None}))  # a field of the user's own
+    assert read_tasks(tasks)[0]["accept"] is None
+    tasks.write_text(json.dumps({**VQA, "answers": [""]}))
+    assert read_tasks(tasks)[0]["answers"] == [""]  # which exact_match can meet
+
+
+def test_a_folder_is_no_task_file(tasks: Path) -> None:
+    with pytest.raises(UserError, match="is a folder; give a JSONL file of tasks"):
+        read_tasks(tasks.parent)
 
 
 def test_boxes_are_of_the_picture_the_right_way_up(tasks: Path) -> None:
