@@ -223,7 +223,7 @@ def test_a_run_goes_on_from_another_folder(
     its own answer."""
     from mm15_mlx import evaluate
 
-    picture = tmp_path_factory.mktemp("before") / "z.png"
+    picture = tmp_path_factory.mktemp("zz") / "z.png"
     Image.new("RGB", (90, 160), "red").save(picture)
     rows = [json.loads(line) for line in tasks.read_text().splitlines()]
     rows.append({**rows[0], "id": "z1", "image": str(picture)})
