@@ -297,7 +297,13 @@ def test_the_benchmark(
     monkeypatch.setattr(benchmark, "recipes", lambda *_: recipes)
     Image.open(screen).save(tmp_path / "a.png")
     rows = [
-        {"id": q, "image": "a.png", "task": "find_widget", "query": q, "box": [0] * 4}
+        {
+            "id": q,
+            "image": "a.png",
+            "task": "find_widget",
+            "query": q,
+            "box": [0, 0, 9, 9],
+        }
         for q in ("button", "icon")
     ]
     (tmp_path / "tasks.jsonl").write_text("\n".join(map(json.dumps, rows)))
