@@ -67,7 +67,9 @@ def named_tasks(path: Path) -> list[tuple[str, Row]]:
             row = parsed(line)
         except ValueError as e:
             raise UserError(f"{where} is not JSON: {e}") from e
-        rows.append((where, checked(row, where, path.parent)))
+        checked_row = checked(row, where, path.parent)
+        _check_truth(checked_row, where)
+        rows.append((where, checked_row))
     if not rows:
         raise UserError(f"{path} holds no tasks")
     return rows
@@ -75,7 +77,7 @@ def named_tasks(path: Path) -> list[tuple[str, Row]]:
 
 def checked(row: Any, where: str, folder: Path) -> Row:
     """The row with its pictures' paths below `folder`. Raises UserError that begins
-    with `where` for what cannot be asked or scored."""
+    with `where` for what cannot be asked, or read as a truth."""
     if not isinstance(row, dict):
         raise UserError(f"{where} is not an object")
     try:
@@ -110,9 +112,7 @@ def checked(row: Any, where: str, folder: Path) -> Row:
         if why := fault(Path(path)):
             what = "video" if image == "video" else "picture"
             raise UserError(f"{where}: the {what} {path} {why}")
-    row = row | {image: paths if image == "images" else paths[0]}
-    _check_boxes(row, where)
-    return row
+    return row | {image: paths if image == "images" else paths[0]}
 
 
 def _check_values(row: Row, where: str) -> None:
@@ -140,11 +140,6 @@ def _check_values(row: Row, where: str) -> None:
             raise UserError(
                 f"{where} has the metric {metric!r}; "
                 f"it must be one of {', '.join(METRICS)}"
-            )
-        if metric in WITH_WORDS and not all(a.strip() for a in row["answers"]):
-            raise UserError(
-                f"{where}: answers holds an empty text, in which {metric} finds "
-                "nothing to compare; leave it out, or use exact_match"
             )
         if metric == "vqa_accuracy" and len(row["answers"]) < LEAST_PEOPLE:
             raise UserError(
@@ -205,8 +200,15 @@ def _boxes(row: Row) -> Iterator[tuple[str, Any]]:
             yield f"the box of element {number}", element["box"]
 
 
-def _check_boxes(row: Row, where: str) -> None:
-    """Raise UserError for boxes that no answer can meet. Videos are not opened here."""
+def _check_truth(row: Row, where: str) -> None:
+    """Raise UserError for truths that no answer can meet, or that any does. Those of
+    public benchmarks are scored as they are. Videos are not opened here."""
+    metric = row["metric"] if row["task"] == "vqa" else None
+    if metric in WITH_WORDS and not all(a.strip() for a in row["answers"]):
+        raise UserError(
+            f"{where}: answers holds an empty text, in which {metric} finds nothing to "
+            "compare; leave it out, or use exact_match"
+        )
     found = list(_boxes(row))
     for name, box in found:
         if not (box[0] < box[2] and box[1] < box[3]):

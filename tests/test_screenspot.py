@@ -9,7 +9,7 @@ import readers_data as made
 from mm15_mlx.config import UserError
 from mm15_mlx.readers import read
 from mm15_mlx.summaries import can_slice
-from mm15_mlx.tasks import Row, question
+from mm15_mlx.tasks import Row, question, read_tasks
 
 
 def rows(
@@ -39,6 +39,18 @@ def test_screenspot_boxes_of_fractions_are_corners(tmp_path: Path) -> None:
     made.write_lines(tmp_path / "test.jsonl", [row])
     (row,) = read("screenspot", tmp_path)
     assert row["box"] == pytest.approx([10, 40, 30, 80])
+
+
+def test_a_box_that_no_answer_meets_stays_in_a_benchmark(tmp_path: Path) -> None:
+    """Published numbers are over all rows; in a user's own file it is a mistake."""
+    made.picture(tmp_path / "a.png")
+    row = {"image": "a.png", "instruction": "go", "bbox": [0.5, 0.5, 0.5, 0.5]}
+    made.write_lines(tmp_path / "test.jsonl", [row])
+    (row,) = read("screenspot", tmp_path)
+    assert row["box"] == pytest.approx([50, 100, 50, 100])
+    made.write_lines(tmp_path / "own.jsonl", [row])
+    with pytest.raises(UserError, match="which is empty; x1 < x2 and y1 < y2 must"):
+        read_tasks(tmp_path / "own.jsonl")
 
 
 def test_screenspot_pro_boxes_are_corners(tmp_path: Path) -> None:
