@@ -19,7 +19,7 @@ from mm15_mlx.config import UserError
 from mm15_mlx.documents import document
 from mm15_mlx.generate import Beginning
 from mm15_mlx.images import Picture, open_picture
-from mm15_mlx.json_lines import numbered, parsed, read_text
+from mm15_mlx.json_lines import fault, numbered, parsed, read_text
 from mm15_mlx.outputs import output_file, write_lines
 from mm15_mlx.processor import Message, Processor
 from mm15_mlx.shots import Shot, framed, pictures_split
@@ -89,9 +89,8 @@ def only(flags: dict[str, Any]) -> None:
 
 def read_rows(path: Path, max_tokens: int) -> list[Row]:
     """The rows of a file, checked; `max_tokens` is for rows that do not say."""
-    if not path.is_file():
-        lacks = "is not a file" if path.exists() else "does not exist"
-        raise UserError(f"{path} {lacks}; give a JSONL file of questions")
+    if why := fault(path):
+        raise UserError(f"{path} {why}; give a JSONL file of questions")
     rows = []
     for number, line in numbered(read_text(path)):
         where = f"{path}, line {number}"

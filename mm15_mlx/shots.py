@@ -17,7 +17,7 @@ from typing import Any
 
 from mm15_mlx.config import UserError
 from mm15_mlx.images import ImageLike, open_picture
-from mm15_mlx.json_lines import numbered, parsed, read_text
+from mm15_mlx.json_lines import fault, numbered, parsed, read_text
 from mm15_mlx.processor import FIRST, Message, Processor, content_parts
 from mm15_mlx.prompt import interleaved
 from mm15_mlx.training_rows import Row, VideoPart, read_rows
@@ -74,9 +74,8 @@ def _marked(text: str) -> str:
 
 def read_shots(path: Path) -> list[Shot]:
     """The examples of a file. Raises UserError that names every bad row's line."""
-    if not path.is_file():
-        lacks = "is not a file" if path.exists() else "does not exist"
-        raise ShotError(f"{path} {lacks}; give a JSONL file of examples")
+    if why := fault(path):
+        raise ShotError(f"{path} {why}; give a JSONL file of examples")
     if path.suffix == ".json" or _is_training(path):
         shots, problems = _training_shots(path)
     else:

@@ -155,7 +155,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (["--shot", "::On?::Yes"], "--shot '::On?::Yes' has no picture; it must be IM"),
         (["--shot", "b.png::::Yes"], "--shot b.png: an example's question is empty; "),
         (["--shot", "no.png::On?::Yes"], "--shot no.png: no.png does not exist"),
-        (["--shots", "."], ". is not a file; give a JSONL file of examples"),
+        (["--shots", "."], ". is a folder; give a JSONL file of examples"),
         (
             ["--shot", "b.png::On?::[90, 0, 99, 9]"],
             "--shot b.png: <box>90,0,99,9</box> lies outside the picture of 80 × 40 pi",

@@ -315,7 +315,7 @@ def test_chat_reads_the_video_once(cli: Cli, button: Path, reads: list[tuple]) -
         (["generate", "--input", "r", "--video", "v"], "--video goes with --prompt"),
         (["generate", "--input", "r", "--frames", "4"], "--frames goes with --prompt"),
         (["generate", "--input", "r", "--start", "0"], "--start goes with --prompt"),
-        (["generate", "--input", "."], ". is not a file; give a JSONL file of questi"),
+        (["generate", "--input", "."], ". is a folder; give a JSONL file of question"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
