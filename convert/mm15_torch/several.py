@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from random import Random
 
-import numpy as np
-
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.convert.mm15_torch.samples import Row, load_views
 from mm15_mlx.convert.mm15_torch.store import Screen, cut_out
@@ -36,12 +34,8 @@ FEW = 8  # questions beside those of a change, of each kind
 FEWER = 3  # about each of two parts
 MARGIN = 0.06  # around what changed, of the part's width
 # How often kinds of change are drawn; others 1. What opened something is read on the
-# second screen and found on the first: the longest way to an answer. A tab is chosen
-# in more ways than kits of training have.
-OFTEN = {"dialog": 4.0, "sheet": 3.0, "tab": 2.0}
-# A kit marks the chosen tab with a colour, another with a shade: of two screens between
-# which one was chosen, how often what differs does so less, and how much of it is left.
-SHADED, SHADE = 0.5, (0.25, 1.0)
+# second screen and found on the first: the longest way to an answer.
+OFTEN = {"dialog": 4.0, "sheet": 3.0}
 QUOTED = re.compile(r'"(.*?)"')
 
 Prompt = tuple[list[Screen], list[Several]]
@@ -86,7 +80,7 @@ class SeveralScreens:
             made = [m for m in about_pair(rng, *rows) if m.images == rows]
             made += self.which(rng, rows, min(count, FEW))
             made += self.beside(rng, rows, min(count, FEW))
-            return [(self.shaded(rng, [self.shown(r, 2) for r in rows]), made)]
+            return [([self.shown(r, 2) for r in rows], made)]
         if kind == "part":
             return [self.part(rng, *self.two(rng, kind)) for _ in range(PARTS)]
         asked = [order(rng, *rng.choice(self.series[kind])) for _ in range(FLOWS)]
@@ -127,20 +121,7 @@ class SeveralScreens:
         ]
         screens = [replace(c, row=row) for c, row in zip(cuts, rows, strict=True)]
         made = [m for m in about_pair(rng, *rows) if m.images == rows]
-        made += self.beside(rng, rows, FEWER)
-        return (self.shaded(rng, screens) if told else screens), made
-
-    def shaded(self, rng: Random, screens: list[Screen]) -> list[Screen]:
-        """Two screens; where a tab was chosen, now and then marked less plainly."""
-        change = change_of(screens[1].row) or {}
-        if change.get("kind") != "tab" or rng.random() >= SHADED:
-            return screens
-        views = (
-            load_views(s.row, s.tiling, self.config) if s.views is None else s.views
-            for s in screens
-        )
-        nearer = pulled(*views, rng.uniform(*SHADE))
-        return [replace(s, views=v) for s, v in zip(screens, nearer, strict=True)]
+        return screens, made + self.beside(rng, rows, FEWER)
 
     def beside(self, rng: Random, rows: list[Row], count: int) -> list[Several]:
         """What each of two screens could be asked alone: `count` questions at most."""
@@ -157,17 +138,6 @@ class SeveralScreens:
         if count <= self.config.tiling.max_split_images:  # as if alone: views are kept
             return Screen(row, tiling)
         return Screen(row, tiling, load_views(row, tiling, self.config))
-
-
-def pulled(
-    before: np.ndarray, after: np.ndarray, left: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Views of two screens, uint8 (V, S, S, 3), pulled to their mean until `left` of
-    their difference is left: each still shows more of its own."""
-    first, second = (views.astype(np.float32) for views in (before, after))
-    step = (second - first) * (1 - left) / 2
-    nearer = np.rint([first + step, second - step]).astype(np.uint8)
-    return nearer[0], nearer[1]
 
 
 def by_kind(series: list[list[Row]]) -> dict[str, list[list[Row]]]:
