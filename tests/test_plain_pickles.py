@@ -128,7 +128,7 @@ DEEP = b"(l" * 100_000 + b"a" * 99_999 + b"."
         (pickle.dumps([REFS[0] | {"ann_id": []}]), "row 1: ann_id must be a number"),
         (
             pickle.dumps([REFS[0] | {"sentences": [{"sent": [1]}]}]),
-            "row 1: a sentence must be a text",
+            r"row 1: a sentence is \[1\]; it must be a text",
         ),
     ],
 )
