@@ -64,7 +64,8 @@ def as_command(turn: Turn, shots: Sequence[Shot]) -> str:
     """The same on the command line, quoted for a POSIX shell; a question with others
     before it is their `chat`. Where no flag splits pictures so, Python does it."""
     asked = turn.settings
-    plain = turn.earlier or PICTURE not in turn.question  # where it would be a place
+    # `<image>` would be a place, and `-` all of stdin
+    plain = turn.earlier or (PICTURE not in turn.question and turn.question != "-")
     split = (OWN,) if turn.earlier else (OWN, WHOLE, EACH)
     if asked.split not in split or not plain:
         return f"python3 - <<'END'\n{as_python(turn, shots)}END"

@@ -332,6 +332,6 @@ def _numbers(values: Sequence[Any]) -> list[float]:
     """What a page sent; anything may have been."""
     try:
         numbers = [float(v) for v in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return []
     return numbers if all(map(math.isfinite, numbers)) else []

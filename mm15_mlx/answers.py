@@ -28,7 +28,7 @@ from mm15_mlx.generate import (
     read_beginning,
 )
 from mm15_mlx.grounding import Box, Point
-from mm15_mlx.images import ImageLike, Picture, open_picture
+from mm15_mlx.images import ImageLike, Picture, open_pictures
 from mm15_mlx.load import find_model, load_processor
 from mm15_mlx.lora import load_adapters
 from mm15_mlx.memory import NO_STORE, Store
@@ -174,7 +174,8 @@ def searched(
     images: Sequence[str], clip: Clip | None, split: bool | None
 ) -> tuple[list[Searched], list[Video]]:
     """Pictures, then the frames of a video."""
-    found = [Searched(open_picture(i), i) for i in images]
+    pictures = open_pictures(images)
+    found = [Searched(p, i) for p, i in zip(pictures, images, strict=True)]
     if clip is None:
         return found, []
     video = Video(clip.path, clip.duration, clip.times, len(found))
@@ -225,7 +226,9 @@ def ground(
         points=points,
         images=[r.images[0] for r in firsts],
         videos=videos,
-        prompt_tokens=sum(r.prompt_tokens for r in results),
+        # a picture is read once, whatever is asked about it
+        prompt_tokens=sum(r.prompt_tokens - r.image_tokens for r in results)
+        + sum(r.image_tokens for r in firsts),
         generation_tokens=sum(r.generation_tokens for r in results),
         peak_memory=max(r.peak_memory for r in results),
         finish_reason=max((r.finish_reason for r in results), key="length".__eq__),
@@ -318,7 +321,7 @@ def widgets(
 
 def chat(session: Session, images: Sequence[str], clip: Clip | None) -> None:
     """Read questions until an empty line; pictures and video belong to the first."""
-    opened = [{"type": "image", "image": open_picture(i)} for i in images]
+    opened = [{"type": "image", "image": p} for p in open_pictures(images)]
     if clip:
         opened.append({"type": "video", "video": clip})
     messages: list[Message] = []
@@ -330,5 +333,12 @@ def chat(session: Session, images: Sequence[str], clip: Clip | None) -> None:
         if not line.strip():
             return
         messages.append(_asked(line.strip(), [] if messages else opened))
-        result = session.answer(messages, [], stream=True)
+        try:
+            result = session.answer(messages, [], stream=True)
+        except UserError as e:
+            if not sys.stdin.isatty():
+                raise
+            print(f"error: {e}", file=sys.stderr)  # a slip is no end of a talk
+            messages.pop()
+            continue
         messages.append({"role": "assistant", "content": result.text})

@@ -32,7 +32,7 @@ from mm15_mlx.generate import (
     embed_prompt,
     resume,
 )
-from mm15_mlx.images import ImageLike, open_picture
+from mm15_mlx.images import ImageLike, open_pictures
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Prepared, Processor, Prompt, TiledPicture, with_pictures
 
@@ -149,7 +149,7 @@ def answer_together(
     a quantised KV cache, which cannot be shared, one is answered after the other.
     Raises UserError for what cannot be asked.
     """
-    opened = [open_picture(i) for i in images]
+    opened = open_pictures(images)
     first = before.messages if before else []
     prepared = _sharing(
         [

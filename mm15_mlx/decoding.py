@@ -15,6 +15,7 @@ from mm15_mlx.config import UserError
 from mm15_mlx.mm15 import MM15
 
 Sampler = Callable[[mx.array], mx.array]
+_COLDEST = 1e-30  # of temperatures: logits divided by it are float32 still
 Stop = Callable[[], bool]  # whether the answer is no longer wanted
 
 
@@ -73,8 +74,9 @@ class Options:
 
 def make_sampler(options: Options, vocabulary: int) -> Sampler:
     """Logits (B, vocabulary) → tokens (B,). Greedy at temp 0, which needs no
-    probabilities; else mlx-lm's sampler (imported only then: it is slow)."""
-    if options.temp == 0:
+    probabilities, and where dividing by it leaves float32; else mlx-lm's sampler
+    (imported only then: it is slow)."""
+    if options.temp < _COLDEST:
         return _greedy
     from mlx_lm.sample_utils import make_sampler as mlx_lm_sampler
 

@@ -12,6 +12,7 @@ from typing import Any
 from mm15_mlx.config import UserError
 from mm15_mlx.generate import Result
 from mm15_mlx.grounding import Box, Point, draw
+from mm15_mlx.outputs import output_place
 from mm15_mlx.processor import TiledPicture, Video
 
 
@@ -106,16 +107,16 @@ def drawing_targets(path: Path | None, force: bool, pictures: int) -> list[Path]
         raise UserError(f"--draw {path} needs a picture to draw on; give --image")
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UserError(f"--draw {path} must end in .png, .jpg or .webp")
-    if not path.parent.is_dir():
-        raise UserError(f"--draw {path}: the folder {path.parent} does not exist")
     targets = [path]
     if pictures > 1:
         targets = [
             path.with_name(f"{path.stem}-{k}{path.suffix}") for k in range(pictures)
         ]
     for target in targets:
-        if target.is_dir() or not os.access(target.parent, os.W_OK):
-            raise UserError(f"--draw {target} cannot be written; name another file")
+        try:
+            output_place(target)
+        except UserError as e:
+            raise UserError(f"--draw {e}") from e
         if target.exists() and not force:
             raise UserError(f"{target} exists; give --force to overwrite it")
     return targets

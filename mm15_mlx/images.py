@@ -5,9 +5,11 @@ on pixels that is checked before anything is decoded.
 """
 
 import difflib
+import hashlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from mm15_mlx.config import UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF")
 MAX_PIXELS = 150_000_000
+KEPT_PIXELS = 64_000_000  # that stay decoded, of all pictures asked about: 192 MB
 RETINA_DPI = 144
 _LIMIT_LOCK = threading.Lock()
 
@@ -38,7 +41,13 @@ class Picture:
     def size(self) -> tuple[int, int]:
         return self.image.size
 
+    @cached_property
+    def digest(self) -> bytes:
+        """A hash of the pixels."""
+        return hashlib.blake2b(self.image.tobytes(), digest_size=16).digest()
 
+
+Stamp = tuple[int, ...]
 ImageLike = str | Path | Image.Image | np.ndarray | Picture
 
 
@@ -85,52 +94,56 @@ def load_picture(source: ImageLike) -> Picture:
 
 
 class PictureFile(Picture):
-    """A picture whose file is decoded when its pixels are looked at. The two looked at
-    last stay decoded: of many pictures no more are in memory. Raises ImageError where
-    the file is gone or another by then."""
+    """A picture that is decoded anew whenever its pixels are looked at: of many large
+    ones no two are in memory. Raises ImageError where the file is another by then."""
 
-    def __init__(self, path: str) -> None:
-        stamp = _stamp(path)
-        decoded = _decoded(path, stamp)
-        values = {"path": path, "scale": decoded.scale, "full": decoded.size,
-                  "stamp": stamp}  # fmt: skip
+    def __init__(self, file: Path, decoded: Picture, stamp: Stamp) -> None:
+        values = {"path": decoded.path, "scale": decoded.scale, "full": decoded.size,
+                  "file": file, "stamp": stamp}  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)  # a Picture is frozen
 
     full: tuple[int, int]
-    stamp: tuple[int, int]
+    file: Path  # absolute
+    stamp: Stamp
 
     @property
     def image(self) -> Image.Image:  # pyright: ignore
-        return _decoded(self.path, self.stamp).image
+        if _stamp(self.file) != self.stamp:
+            raise ImageError(
+                f"{self.path} was changed or removed while it was in use; ask again"
+            )
+        return load_picture(self.file).image
 
     @property
     def size(self) -> tuple[int, int]:
         return self.full
 
 
-def open_picture(source: ImageLike) -> Picture:
-    """`load_picture`, of a path one that is not kept decoded. Raises ImageError."""
-    if isinstance(source, str | Path):
-        return PictureFile(str(source))
-    return load_picture(source)
+def open_pictures(
+    sources: Sequence[ImageLike], kept: int | None = None
+) -> list[Picture]:
+    """`load_picture` of each. The first `kept` pixels stay decoded, `KEPT_PIXELS` where
+    it is None; of files beyond that a `PictureFile` each. Raises ImageError."""
+    left = KEPT_PIXELS if kept is None else kept
+    opened: list[Picture] = []
+    for source in sources:
+        stamp = _stamp(source) if isinstance(source, str | Path) else None
+        picture = load_picture(source)
+        left -= picture.size[0] * picture.size[1]
+        if left < 0 and stamp and isinstance(source, str | Path):
+            picture = PictureFile(Path(source).absolute(), picture, stamp)
+        opened.append(picture)
+    return opened
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    """When a file was last changed, and its size; zeros where it cannot be read, which
-    is for `load_picture` to say."""
+def _stamp(path: str | Path) -> Stamp | None:
+    """What tells a file from another, or from itself once it is changed."""
     try:
-        status = Path(path).stat()
-    except OSError:
-        return 0, 0
-    return status.st_mtime_ns, status.st_size
-
-
-@lru_cache(maxsize=2)
-def _decoded(path: str, stamp: tuple[int, int]) -> Picture:
-    if _stamp(path) != stamp:
-        raise ImageError(f"{path} was changed while it was in use; ask again")
-    return load_picture(path)
+        s = Path(path).stat()
+    except (OSError, ValueError):  # `load_picture` says what is wrong
+        return None
+    return s.st_dev, s.st_ino, s.st_mtime_ns, s.st_ctime_ns, s.st_size
 
 
 def _damaged(name: str, error: Exception) -> ImageError:

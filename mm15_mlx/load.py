@@ -1,10 +1,12 @@
 """A name, a folder or a hub id → model and processor."""
 
+import os
 import re
 from pathlib import Path
 
 from mm15_mlx.checkpoint import read_config
 from mm15_mlx.config import UserError
+from mm15_mlx.json_lines import fault
 from mm15_mlx.lora import load_adapters, read_tuning, retiled
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor
@@ -26,10 +28,11 @@ def find_model(name: str | Path, revision: str | None = None) -> Path:
     text = str(name)
     if text in bundled_models():
         return BUNDLED / text
-    path = Path(name).expanduser()
-    if text and path.is_dir():
+    path = Path(os.path.expanduser(text))
+    why = fault(path) if text else None
+    if why == "is a folder":
         return path
-    if text and path.exists():
+    if text and why is None:
         raise UserError(f"{path} is a file; give the model's folder")
     if _HUB_ID.fullmatch(text) and not text.startswith("."):
         from mm15_mlx import hub  # it and what it needs, for hub ids alone

@@ -21,7 +21,7 @@ from PIL import Image
 
 from mm15_mlx.config import ModelConfig, TilingConfig
 from mm15_mlx.grounding import split_regions
-from mm15_mlx.images import ImageLike, Picture, open_picture
+from mm15_mlx.images import ImageLike, Picture, open_pictures
 from mm15_mlx.memory import Memory
 from mm15_mlx.prompt import (
     PICTURE,
@@ -87,8 +87,7 @@ class TiledPicture:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr((self.picture.size, self.tiling.indices)).encode())
         kept = self._kept
-        pixels = self.picture.image.tobytes() if kept is None else kept.tobytes()
-        digest.update(pixels)
+        digest.update(self.picture.digest if kept is None else kept.tobytes())
         return digest.hexdigest()
 
     @cached_property
@@ -174,11 +173,15 @@ class Processor:
     def prepare(self, prompt: Prompt, images: Sequence[ImageLike] = ()) -> Prepared:
         """Ids and tiled pictures; raises UserError for what cannot be asked."""
         messages = with_pictures(prompt, images)
+        parts = [p for m in messages for p in content_parts(m) if p["type"] != "text"]
+        opened = iter(
+            open_pictures([p["image"] for p in parts if p["type"] == "image"])
+        )
         shown = [
-            self._open(part)
-            for message in messages
-            for part in content_parts(message)
-            if part["type"] != "text"
+            _Shown([next(opened)], part.get("split"))
+            if part["type"] == "image"
+            else self._frames(part)
+            for part in parts
         ]
         count = sum(len(s.pictures) for s in shown)
         tiled = [
@@ -227,9 +230,7 @@ class Processor:
         x = (x - np.float32(vision.image_mean)) / np.float32(vision.image_std)
         return mx.array(x)
 
-    def _open(self, part: dict[str, Any]) -> _Shown:
-        if part["type"] == "image":
-            return _Shown([open_picture(part["image"])], part.get("split"))
+    def _frames(self, part: dict[str, Any]) -> _Shown:
         clip = self.open_video(
             part["video"], part.get("frames"), part.get("start"), part.get("end")
         )
@@ -282,7 +283,9 @@ class Processor:
             if n
         ]
         less = ["fewer frames (--frames)"] * bool(frames)
-        less += ["fewer pictures"] * bool(pictures) + ["a shorter text"]
+        less += ["fewer pictures"] * bool(pictures)
+        split = any(len(t.tiling.indices) > 1 for t in prepared.images)
+        less += ["fewer split into tiles (--split-last)"] * split + ["a shorter text"]
         share = f", {visual} of them for {' and '.join(named)}" if named else ""
         raise PromptError(
             f"the prompt has {length} tokens{share}; the model's context is {limit}: "
@@ -297,7 +300,6 @@ class Processor:
         Markup without a number is about the first picture of its own message, or of the
         last message before it that has any.
         """
-        coordinates = self.config.coordinates
         sizes = [p.size for s in shown for p in s.pictures]
         turns: list[Turn] = []
         index = subject = 0
@@ -307,15 +309,13 @@ class Processor:
             parts = content_parts(message)
             if any(p["type"] != "text" for p in parts):
                 subject = index
-            first = message.get(FIRST, 0)
+            about = self.config.coordinates, subject, message.get(FIRST, 0)
             for part in parts:
                 if isinstance(part.get("text"), Template):
                     content.append(part["text"])
                     continue
                 if part["type"] == "text":
-                    content += split_regions(
-                        part["text"], sizes, coordinates, subject, first
-                    )
+                    content += split_regions(part["text"], sizes, *about)
                     continue
                 end = index + len(next(rest).pictures)
                 content += [ImageSlot(k) for k in range(index, end)]
@@ -344,10 +344,11 @@ def content_parts(message: Message) -> list[dict[str, Any]]:
     return list(content)
 
 
-def _placed(message: Message) -> list[dict[str, Any]]:
-    """The parts of a message; a user's string has places of pictures."""
+def _placed(message: Message, images: Sequence[ImageLike]) -> list[dict[str, Any]]:
+    """The parts of a message; a user's string has places of `images`, if there are."""
     text = message["content"]
-    if message["role"] != "user" or not isinstance(text, str) or PICTURE not in text:
+    asked = images and message["role"] == "user" and isinstance(text, str)
+    if not asked or PICTURE not in text:
         return content_parts(message)
     parts = interleaved(text, [None] * text.count(PICTURE))
     return [{"type": "image"} if p["type"] == "image" else p for p in parts]
@@ -373,7 +374,7 @@ def with_pictures(prompt: Prompt, images: Sequence[ImageLike] = ()) -> list[Mess
     for m in messages:
         if not isinstance(m, dict) or "role" not in m or "content" not in m:
             raise PromptError(f"{m!r} is not a message: it needs role and content")
-    found = [_placed(m) for m in messages]
+    found = [_placed(m, images) for m in messages]
     places = [p for parts in found for p in parts if p["type"] == "image"]
     unnamed = sum("image" not in p for p in places)
     if places and unnamed != len(images):

@@ -18,7 +18,7 @@ from mm15_mlx.batch import Question
 from mm15_mlx.config import UserError
 from mm15_mlx.documents import document
 from mm15_mlx.generate import Beginning
-from mm15_mlx.images import Picture, open_picture
+from mm15_mlx.images import Picture, open_pictures
 from mm15_mlx.json_lines import fault, numbered, parsed, read_text
 from mm15_mlx.outputs import output_file, write_lines
 from mm15_mlx.processor import Message, Processor
@@ -40,7 +40,7 @@ class Shown:
     end: float | None = None
 
     def opened(self, processor: Processor) -> tuple[list[Picture], list[Clip]]:
-        pictures = [open_picture(i) for i in self.images]
+        pictures = open_pictures(self.images)
         if self.video is None:
             return pictures, []
         part = self.frames, self.start, self.end
@@ -107,6 +107,13 @@ def _row(line: str, where: str, folder: Path, max_tokens: int) -> Row:
         raise UserError(f"{where} is not JSON: {e}") from e
     if not isinstance(row, dict):
         raise UserError(f"{where} is not an object")
+    try:
+        json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as e:  # found when it is written, after all answers, otherwise
+        raise UserError(
+            f"{where} holds half a character, or a number that is none ({e}); write it "
+            "whole"
+        ) from e
     unknown = sorted(set(row) - set(KEYS))
     if unknown:
         raise UserError(

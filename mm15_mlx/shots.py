@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mm15_mlx.config import UserError
-from mm15_mlx.images import ImageLike, open_picture
+from mm15_mlx.images import KEPT_PIXELS, ImageLike, open_pictures
 from mm15_mlx.json_lines import fault, numbered, parsed, read_text
 from mm15_mlx.processor import FIRST, Message, Processor, content_parts
 from mm15_mlx.prompt import interleaved
@@ -24,6 +24,7 @@ from mm15_mlx.training_rows import Row, VideoPart, read_rows
 
 FORM = "IMG::QUESTION::ANSWER"
 KEYS = ("image", "question", "answer")
+_KEPT = KEPT_PIXELS // 16  # of an example: there may be many
 _SHOWN = 10  # bad rows that a message names
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
 _BRACKETS = re.compile(r"\[" + ",".join([_NUMBER] * 4) + r"\]")
@@ -60,7 +61,7 @@ def _example(image: ImageLike, question: str, answer: str) -> list[Message]:
     for name, text in (("question", question), ("answer", answer)):
         if not text.strip():
             raise ShotError(f"an example's {name} is empty; it must say something")
-    picture = open_picture(image)
+    (picture,) = open_pictures([image], _KEPT)
     return [
         {"role": "user", "content": interleaved(_marked(question), [picture])},
         {"role": "assistant", "content": _marked(answer)},
@@ -153,7 +154,7 @@ def _conversation(row: Row) -> list[Message]:
         raise ShotError("does not end with an answer; an example must")
     if any(isinstance(source, VideoPart) for source in row.images):
         raise ShotError("shows a video; give its frames as pictures")
-    pictures = iter([open_picture(i) for i in row.images])
+    pictures = iter(open_pictures(row.images, _KEPT))
     return [
         {"role": role, "content": [
             {"type": "image", "image": next(pictures)} if p is None

@@ -111,6 +111,8 @@ def test_a_question_about_the_word_image(
     assert run(export.as_command(asked, talk(screen).shots)) == (
         f"{right.text} {right.boxes}\n"
     )
+    dash = export.as_command(turn("-", model=str(ui_folder)), talk(screen).shots)
+    assert dash.startswith("python3 - <<'END'\n"), "--prompt - would read stdin"
     row = export.training_row(asked, "A screen.", ["screen.png"])
     assert row["messages"][0]["content"] == parts
     folder = screen.parent / "rows"

@@ -99,6 +99,7 @@ def test_pointing(screen: Path) -> None:
         ([1], "is no place: give x, y or x1, y1, x2, y2"),
         (["x", 2], "is no place"),
         ([float("nan"), 2], "is no place"),
+        ([10**400, 2], "is no place"),
         ([5, 5, 5, 9], "that box is empty: its corners must differ both ways"),
     ],
 )

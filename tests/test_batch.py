@@ -293,6 +293,9 @@ def test_output_is_written_whole(
     [
         ("{", "line 2 is not JSON: "),
         ("[1]", "line 2 is not an object"),
+        ('{"prompt": "Hi", "id": "\\ud83d"}', "line 2 holds half a character, or a nu"),
+        ('{"prompt": "Hi", "id": NaN}', "line 2 "),
+        ('{"prompt": "Hi", "image": "a\\u0000.png"}', "line 2: .* does not exist"),
         ({"prompt": "Hi", "imag": "a.png"}, "line 2 has the unknown key 'imag'; known"),
         ({"prompt": "Hi", "image": "a.png", "images": []}, "both image and images"),
         ({"prompt": "Hi", "image": 3}, "line 2: image must be a path, and images a"),

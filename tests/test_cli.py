@@ -1,5 +1,6 @@
 """The command line: what goes to stdout, what is one line of error, what is written."""
 
+import io
 import json
 import os
 import signal
@@ -277,7 +278,8 @@ def test_a_drawing_that_fails_leaves_nothing(
     [
         ("out.txt", "out.txt must end in .png, .jpg or .webp"),
         ("no/out.png", "no/out.png: the folder no does not exist"),
-        ("folder.png", "folder.png cannot be written; name another file"),
+        ("folder.png", "folder.png is a folder; name a file in it"),
+        ("x" * 245 + ".png", f"{'x' * 245}.png cannot be written: File name too long"),
     ],
 )
 def test_drawings_that_cannot_be(
@@ -289,7 +291,8 @@ def test_drawings_that_cannot_be(
     code, out, err = cli(
         "widgets", "--model", button, "--image", screen, "--draw", target, "--force"
     )
-    assert (code, out, err) == (2, "", f"error: --draw {message}\n")
+    assert (code, out) == (2, "") and err.startswith(f"error: --draw {message}")
+    assert err.count("\n") == 1
     assert encoded == [], "told before the model runs"
 
 
@@ -375,6 +378,22 @@ def test_chat_keeps_its_pictures(
     assert code == 0 and out == "[100, 200, 600, 700]\n" * 2
     assert [images for images, _ in seen] == [1, 1] and seen[0][1] < seen[1][1]
     assert sum(encoded) == 5, "encoded once for both turns"
+
+
+def test_a_slip_in_a_terminal_does_not_end_a_talk(
+    cli: Cli, button: Path, screen: Path, monkeypatch: Any
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    lines = "Where?\nAnd <box>1,2</box>?\nAnd now?\n\n"
+    flags = ["chat", "--model", button, "--image", screen]
+    code, _, err = cli(*flags, stdin=lines)
+    assert code == 2 and "error: <box>1,2</box> is not <box>x1,y1" in err
+    monkeypatch.setattr(io, "StringIO", Terminal)
+    code, out, err = cli(*flags, stdin=lines)
+    assert code == 0 and out == "[100, 200, 600, 700]\n" * 2 and "1,2</box> is not" in err
 
 
 def test_chat_without_anything(cli: Cli, button: Path) -> None:

@@ -39,6 +39,7 @@ Cli = Callable[..., tuple[int, str, str]]
         (["widgets"], "Missing option '--image'."),
         (["ground", "--image", "a.png"], "Missing option '--query'."),
         (["generate", "-p", "x", "--kv-bits", "3"], "kv-bits is 3; it must be 2, 4 or"),
+        (["generate", "-p", "x", "--model", "y" * 300], "model 'yyy"),
         (["info", "--image", "no.png"], "no.png does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -167,6 +167,7 @@ def test_sampling_with_a_seed_is_repeatable(ui: tuple[MM15, Processor]) -> None:
     assert sample(7, top_k=1) == greedy and sample(7, top_p=1e-6) == greedy
     assert sample(7, top_k=5000) == first, "more than there are: all"
     assert sample(7, min_p=1.0) == greedy
+    assert sample(7, temp=1e-20) == sample(7, temp=1e-40) == greedy
 
 
 @pytest.mark.parametrize("bits", [4, 8])

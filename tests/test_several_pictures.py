@@ -1,6 +1,7 @@
 """Several pictures: their places in the text, whose a box is, and memory."""
 
 import json
+import os
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ from PIL import Image
 from mm15_mlx import MM15, answers, generate, load
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.generate import Result
-from mm15_mlx.images import ImageError, open_picture
+from mm15_mlx.images import ImageError, Picture
 from mm15_mlx.processor import Processor
 from mm15_mlx.prompt import PromptError, interleaved
 from mm15_mlx.tokenizer import TOKENIZER_FILE, Tokenizer
@@ -97,6 +98,7 @@ def test_a_string_in_python_has_places_too(
     assert processor.prepare([message], pair).ids == ids
     with pytest.raises(PromptError, match="has 2 image placeholders for 1 pictures"):
         processor.prepare([message], pair[:1])
+    assert IMAGE not in processor.prepare([message]).ids, "mere text without pictures"
 
 
 def test_places_on_the_command_line_and_in_rows(
@@ -190,11 +192,14 @@ def test_ground_asks_about_each_picture_alone(
     assert [i["views"] for i in images] == [5, 1, 5], "each alone, so each is split"
     assert document["usage"]["image_tokens"] == 11 * TOKENS
     assert document["usage"]["generated_tokens"] == 6 * 7
-    prompts = [json.loads(cli(*flags[:4], path, "--query", query, "--json")[1])
-               for path in (*pair, screen) for query in ("OK", "back")]  # fmt: skip
-    assert document["usage"]["prompt_tokens"] == sum(
-        one["usage"]["prompt_tokens"] for one in prompts
-    )
+    texts = 0  # a picture is read once, whatever is asked about it
+    for path in (*pair, screen):
+        for query in ("OK", "back"):
+            alone = [*flags[:4], path, "--query", query, "--json"]
+            usage = json.loads(cli(*alone)[1])["usage"]
+            texts += usage["prompt_tokens"] - usage["image_tokens"]
+    usage = document["usage"]
+    assert usage["prompt_tokens"] - usage["image_tokens"] == texts
 
 
 def test_timings_of_many_questions_are_of_all(
@@ -290,29 +295,62 @@ def test_views_of_two_pictures_are_never_alive_together(
     assert encoded == [5] * 16, "one picture at a time"
 
 
-def test_many_files_are_never_decoded_together(
-    processor: Processor, pair: list[Path], tmp_path: Path
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pictures of 60 × 60 pixels are all that stay decoded."""
+    monkeypatch.setattr("mm15_mlx.images.KEPT_PIXELS", 2 * 60 * 60)
+
+
+def test_many_large_files_are_never_decoded_together(
+    processor: Processor, tmp_path: Path, large: None
 ) -> None:
-    """Sixteen of them: no more than two are in memory."""
+    """Sixteen of them: those beyond the limit are decoded when they are looked at."""
     paths = [tmp_path / f"{k}.png" for k in range(16)]
     for k, path in enumerate(paths):
         Image.new("RGB", (60, 60), (k, 0, 0)).save(path)
     decoded: list[weakref.ref] = []
     prepared = processor.prepare("Hi", paths)
-    for one in prepared.images:
+    for k, one in enumerate(prepared.images):
         decoded.append(weakref.ref(one.picture.image))
         assert one.views.shape[0] == 1 and one.picture.size == (60, 60)
-        assert one.picture.image.getpixel((0, 0)) == (len(decoded) - 1, 0, 0)
-    assert sum(one() is not None for one in decoded) <= 2
+        assert one.picture.image.getpixel((0, 0)) == (k, 0, 0)
+    assert [one() is not None for one in decoded] == [True] * 2 + [False] * 14
+    assert len({one.key for one in prepared.images}) == 16
+    assert type(prepared.images[1].picture) is Picture  # as if it had been alone
 
 
-def test_a_file_that_changes_under_way(processor: Processor, pair: list[Path]) -> None:
-    prepared = processor.prepare("Hi", pair)
-    Image.new("RGB", (30, 60), "blue").save(pair[1])
-    seen = open_picture(pair[0]), open_picture(pair[1])  # no other is kept decoded
-    assert [one.size for one in seen] == [(120, 200), (30, 60)]
-    with pytest.raises(ImageError, match=r"b\.png was changed while it was in use"):
+def test_a_large_file_that_changes_under_way(
+    processor: Processor, pair: list[Path], large: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the program is by then."""
+    monkeypatch.chdir(pair[0].parent)
+    names = [path.name for path in pair]
+    prepared = processor.prepare("Hi", [names[1], *names])
+    monkeypatch.chdir("/")
+    assert prepared.images[1].views.shape[0] == 1
+    whole = pair[0].read_bytes()
+    status = pair[0].stat()
+    pair[0].write_bytes(whole[:-1] + b"x")  # no larger, and as old as it was
+    os.utime(pair[0], ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(ImageError, match="^a.png was changed or removed while it was"):
         _ = prepared.images[1].views
+    pair[0].unlink()
+    with pytest.raises(ImageError, match="^a.png was changed or removed while it was"):
+        _ = prepared.images[1].picture.image
+
+
+def test_another_file_of_that_name(
+    processor: Processor, pair: list[Path], large: None
+) -> None:
+    """Of the same size and age, as copies have it: it is looked at again."""
+    pictures = [Image.new("RGB", (200, 100), shade) for shade in ("red", "blue")]
+    shown = []
+    for picture in pictures:
+        picture.save(pair[0].with_suffix(".bmp"))
+        os.utime(pair[0].with_suffix(".bmp"), ns=(1, 1))
+        prepared = processor.prepare("Hi", [pair[1], pair[0].with_suffix(".bmp")])
+        shown.append(prepared.images[1].picture.image.getpixel((9, 9)))
+    assert shown == [(255, 0, 0), (0, 0, 255)]
 
 
 def test_groups_are_the_views(processor: Processor, screen: Path) -> None:
