@@ -285,7 +285,8 @@ class Processor:
         less = ["fewer frames (--frames)"] * bool(frames)
         less += ["fewer pictures"] * bool(pictures)
         split = any(len(t.tiling.indices) > 1 for t in prepared.images)
-        less += ["fewer split into tiles (--split-last)"] * split + ["a shorter text"]
+        less += ["less splitting (--split-last, the app's settings)"] * split
+        less += ["a shorter text"]
         share = f", {visual} of them for {' and '.join(named)}" if named else ""
         raise PromptError(
             f"the prompt has {length} tokens{share}; the model's context is {limit}: "

@@ -272,7 +272,7 @@ def test_a_bad_picture_names_its_file(processor: Processor, tmp_path: Path) -> N
             90,
             1,
             r"\d+ tokens, 80 of them for 1 picture; the model's context is 90: "
-            r"use fewer pictures or fewer split into tiles \(--split-last\) or a sh",
+            r"use fewer pictures or less splitting \(--split-last, the app's setting",
         ),
         (
             200,
