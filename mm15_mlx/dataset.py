@@ -39,6 +39,11 @@ from mm15_mlx.training_rows import (
 from mm15_mlx.video import Clip
 
 _OPEN = re.compile(r"<(?:box|point)(?:\s+image=\d+)?>")
+# Whatever was meant as markup; "a < box" is not.
+_MEANT = re.compile(
+    r"</?(?:box|point)\b(?!-)[^<>]*>?|<\s*/?\s*(?:box|point)\b(?!-)[^<>]*>",
+    re.IGNORECASE,
+)
 _MARK = re.compile(r"<(box|point)(?:\s+image=(\d+))?>([^<]*)</\1>")
 _SLACK = 1.0  # pixels beyond the edge that rounding may have made
 
@@ -149,13 +154,17 @@ def turns(
 
 
 def check_marks(text: str, sizes: Sequence[Size], subject: int) -> None:
-    """Raises DataError for markup that is not closed, and for places beyond the edge:
-    a question may be clipped to the picture, but data like that are a mistake."""
-    marks = list(marked(text, subject))
-    opened = _OPEN.findall(text)
-    if len(opened) != len(marks):
-        raise DataError(f"{opened[-1]} is not closed; write <box>x1,y1,x2,y2</box>")
-    for shown, image, values in marks:
+    """Raises DataError for markup that is not closed or not written as it is read, and
+    for places beyond the edge: a question may be clipped to the picture, but data like
+    that are a mistake."""
+    if rest := _MEANT.search(_MARK.sub("", text)):
+        if _OPEN.fullmatch(rest[0]):
+            raise DataError(f"{rest[0]} is not closed; write <box>x1,y1,x2,y2</box>")
+        raise DataError(
+            f"{rest[0]!r} is not read as a place; write <box>x1,y1,x2,y2</box> or "
+            "<point>x,y</point>, of another picture <box image=1>…</box>"
+        )
+    for shown, image, values in marked(text, subject):
         if image >= len(sizes) or not values:
             continue  # split_regions says what is wrong
         width, height = sizes[image]
@@ -208,8 +217,11 @@ def encode(
     shown = 0
     for k, turn in enumerate(spoken):
         if turn.role == "assistant":
-            asked = encoder.encode(spoken[:k], tilings[:shown])
-            answered = encoder.encode(spoken[: k + 1], tilings[:shown])
+            before = spoken[:k]
+            if before and before[-1].role == "assistant":  # it is not asked to speak
+                before = [*before, Turn("assistant", [])]
+            asked = encoder.encode(before, tilings[:shown], spoken)
+            answered = encoder.encode(spoken[: k + 1], tilings[:shown], spoken)
             start, end = _same(asked, ids), _same(answered, ids)
             stops = [i for i in range(start, end) if ids[i] in encoder.stop_ids]
             learnt[start : stops[0] + 1 if stops else end] = True

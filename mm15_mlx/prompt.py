@@ -137,8 +137,11 @@ def indicators(
     return texts
 
 
-def turn_pieces(turns: Sequence[Turn], config: PromptConfig) -> Iterator[Piece]:
-    """The whole conversation, ending where the assistant is to speak."""
+def turn_pieces(
+    turns: Sequence[Turn], config: PromptConfig, of: Sequence[Turn] = ()
+) -> Iterator[Piece]:
+    """The whole conversation, ending where the assistant is to speak. of: the one that
+    `turns` begin, if that is longer; its system message may come later."""
     around = {
         "system": (config.system_start, config.system_end),
         "user": (config.user_start, config.user_end),
@@ -146,7 +149,7 @@ def turn_pieces(turns: Sequence[Turn], config: PromptConfig) -> Iterator[Piece]:
     }
     if config.bos:
         yield Template(config.bos)
-    if config.system and not any(t.role == "system" for t in turns):
+    if config.system and not any(t.role == "system" for t in (*turns, *of)):
         turns = [Turn("system", [config.system]), *turns]
     for turn in turns:
         if turn.role not in around:
@@ -244,15 +247,18 @@ class PromptEncoder:
         """Ids of one piece that stands alone."""
         return self._ids(self._parts(piece, tilings))
 
-    def encode(self, turns: Sequence[Turn], tilings: Sequence[Tiling]) -> list[int]:
-        """Ids of a conversation over the pictures that `tilings` describe, in order."""
+    def encode(
+        self, turns: Sequence[Turn], tilings: Sequence[Tiling], of: Sequence[Turn] = ()
+    ) -> list[int]:
+        """Ids of a conversation over the pictures that `tilings` describe, in order.
+        of: see `turn_pieces`."""
         slots = [p.index for t in turns for p in t.content if isinstance(p, ImageSlot)]
         if sorted(slots) != list(range(len(tilings))):
             raise PromptError(
                 f"the conversation has {len(slots)} image placeholders "
                 f"for {len(tilings)} pictures"
             )
-        pieces = turn_pieces(turns, self.config.prompt)
+        pieces = turn_pieces(turns, self.config.prompt, of)
         return self._ids(part for p in pieces for part in self._parts(p, tilings))
 
     def _image(self, k: int, tiling: Tiling) -> Iterator[str | int]:

@@ -1,5 +1,6 @@
 """Rows of training data: what is learnt of them, and every way in which one is bad."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 from training import ROWS, asked, write
 
-from mm15_mlx.dataset import read_split
+from mm15_mlx.dataset import encode, read_split
 from mm15_mlx.load import load_processor
 from mm15_mlx.processor import Processor
-from mm15_mlx.training_rows import DataError, read_rows
+from mm15_mlx.templates import TEMPLATES
+from mm15_mlx.training_rows import DataError, read_rows, row_of
 
 
 @pytest.fixture
@@ -47,6 +49,35 @@ def test_only_answers_are_learnt(
     yes = [processor.tokenizer.piece(i) for i in processor.tokenizer.encode("Yes")]
     box = ["<box>", "<loc_250>", "<loc_250>", "<loc_500>", "<loc_500>", "</box>"]
     assert found == [*yes, "<|end|>", *box, "<|end|>"]
+
+
+@pytest.mark.parametrize("family", ["nano-ui", "llava_v1", "qwen_1_5"])
+def test_only_what_the_assistant_says_is_learnt(
+    family: str, processor: Processor
+) -> None:
+    """Not its role, also where it speaks twice or first; nor the questions before a
+    system message that comes late."""
+    prompt = dataclasses.replace(
+        processor.config.prompt,
+        system=TEMPLATES[family].system,
+        assistant_start=f"{processor.config.prompt.assistant_start}said",
+    )
+    config = dataclasses.replace(processor.config, prompt=prompt)
+    processor = Processor(config, processor.tokenizer)
+    roles = ("assistant", "assistant", "user", "assistant", "system", "assistant")
+    words = {"user": "What?", "assistant": "Yes", "system": "General"}
+    messages = [{"role": role, "content": words[role]} for role in roles]
+    row = row_of({"messages": messages}, "a", Path(), None)
+    sample = encode(row, [], [], processor, 4096)
+    named = processor.tokenizer
+    yes = [*named.encode("Yes"), *processor.encoder.stop_ids]
+    assert sample.ids[sample.learnt].tolist() == yes * 4
+
+
+def test_text_that_only_resembles_a_place(tmp_path: Path, processor: Processor) -> None:
+    row = asked("What does x < box do?", "<box-shadow> and <pointer> <boxes>")
+    (tmp_path / "train.jsonl").write_text(json.dumps(row))
+    assert read_split(tmp_path, "train", processor).problems == []
 
 
 def test_counts_by_hand(tmp_path: Path, screen: Path, processor: Processor) -> None:
@@ -207,6 +238,15 @@ BAD: list[tuple[Any, str]] = [
     (asked("a", "<box>0,0,3</box>", "screen.png"), "is not <box>x1,y1,x2,y2</box>"),
     (asked("a", "<box>9,0,3,5</box>", "screen.png"), "is empty: x1 < x2"),
     (asked("a", "<box>0,0,3,5", "screen.png"), "<box> is not closed; write <box>x1"),
+    (
+        asked("a", "<box image='1'>1,2,3,4</box>", "screen.png"),
+        "is not read as a place",
+    ),
+    (asked("a", "<box image=-1>1,2,3,4</box>", "screen.png"), "<box image=-1>' is not"),
+    (asked("a", "<box >1,2,3,4</box>", "screen.png"), "'<box >' is not read as a pla"),
+    (asked("a", "<BOX>1,2,3,4</BOX>", "screen.png"), "'<BOX>' is not read as a place"),
+    (asked("a", "< point>1,2</point>", "screen.png"), "'< point>' is not read as a p"),
+    (asked("a", "1,2,3,4</box>", "screen.png"), "'</box>' is not read as a place; w"),
     (asked("a", "<box image=1>0,0,3,5</box>", "screen.png"), "names picture 1, but"),
     (asked("a", "<box>0,0,3,5</box>"), "marks a place, but there is no picture"),
     (
