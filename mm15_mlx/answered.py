@@ -149,7 +149,7 @@ def header(
     `corpus`: all rows of the file, whose references weigh the words of captions."""
     folders = [model, *([adapters] if adapters else [])]
     return {
-        "weights": _folders_hash(folders),
+        "weights": folders_hash(folders),
         "data": _tasks_hash(rows, corpus),
         "shots": _shots_hash(shots),
         "options": asdict(options),
@@ -269,7 +269,7 @@ def _tasks_hash(rows: Sequence[Row], corpus: Sequence[Row]) -> str:
     return digest.hexdigest()
 
 
-def _folders_hash(folders: Sequence[Path]) -> str:
+def folders_hash(folders: Sequence[Path]) -> str:
     """Of what makes the answers: configuration, tokenizer, weights. A large file's
     content is sampled, as training changes every part of it."""
     digest = hashlib.blake2b(digest_size=16)

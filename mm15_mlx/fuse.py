@@ -17,6 +17,7 @@ from mlx.utils import tree_flatten
 
 from mm15_mlx import __version__
 from mm15_mlx.checkpoint import CARD, WeightsError, other_files
+from mm15_mlx.checkpointing import CHECKPOINTS, METRICS
 from mm15_mlx.load import DEFAULT_MODEL, find_model
 from mm15_mlx.lora import (
     ADAPTER_CONFIG,
@@ -94,6 +95,7 @@ def export(adapters: Path, target: Path, layout: str, force: bool) -> None:
         raise WeightsError(
             f"{target} is no adapter folder, so it is not replaced; choose another name"
         )
+    _check_kept(adapters, target)
     tensors = mx.load(str(adapters / ADAPTERS))
     tensors = {ours_of_mlx_lm(n): x for n, x in tensors.items()}
     if layout == "peft":
@@ -124,6 +126,20 @@ def export(adapters: Path, target: Path, layout: str, force: bool) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         raise WeightsError(f"{target} cannot be written: {e.strerror}") from e
     print(f"wrote {len(made)} tensors to {target}", file=sys.stderr)
+
+
+def _check_kept(adapters: Path, target: Path) -> None:
+    """Raises WeightsError where replacing `target` would take a training with it."""
+    if adapters.resolve().is_relative_to(target.resolve()):
+        raise WeightsError(
+            f"{target} holds the adapters that are exported; choose another name"
+        )
+    for name in (CHECKPOINTS, METRICS):
+        if (target / name).exists():
+            raise WeightsError(
+                f"{target} is a training's folder, with {name}, so it is not replaced; "
+                "choose another name"
+            )
 
 
 def trained_on(adapters: Path) -> str:

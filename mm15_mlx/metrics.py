@@ -10,12 +10,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mm15_mlx.checkpointing import unwritable
+from mm15_mlx.checkpointing import METRICS, unwritable
 from mm15_mlx.outputs import left_text, progress_bar, write_lines
 from mm15_mlx.summaries import COUNTS
 
-METRICS = "metrics.jsonl"
-CURVE = "loss.png"
 _SIZE, _LEFT, _TOP, _RIGHT, _BOTTOM = (900, 500), 70, 40, 20, 40
 _COLORS = {"loss": "#0a84ff", "valid_loss": "#e6194b"}
 _INK, _GRID = "#202124", "#d9dce0"

@@ -16,10 +16,11 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from mm15_mlx import heap
+from mm15_mlx.answered import folders_hash
 from mm15_mlx.batches import Batches, Pictures
 from mm15_mlx.best import Tasks
 from mm15_mlx.checkpoint import FLOATS, listed, read_header
-from mm15_mlx.checkpointing import BEST, Checkpoints, Progress, check_same
+from mm15_mlx.checkpointing import BEST, CURVE, Checkpoints, Progress, check_same
 from mm15_mlx.load import find_model, load_processor
 from mm15_mlx.lora import (
     ADAPTERS,
@@ -30,7 +31,7 @@ from mm15_mlx.lora import (
     retiled,
     trained_tensors,
 )
-from mm15_mlx.metrics import CURVE, Metrics, Shown, write_curve
+from mm15_mlx.metrics import Metrics, Shown, write_curve
 from mm15_mlx.mixture import report_lines
 from mm15_mlx.mm15 import MM15
 from mm15_mlx.processor import Processor
@@ -62,6 +63,14 @@ def run(
     processes only the first writes and has something to report. Raises UserError before
     the first step for anything that is wrong with settings, model or data.
     """
+    with ExitStack() as held:  # the adapter folder
+        return _run(flags, config_file, resume, force, held)
+
+
+def _run(
+    flags: Mapping[str, Any], config_file: Path | None, resume: bool, force: bool,
+    held: ExitStack,
+) -> tuple[dict[str, Any], int]:  # fmt: skip
     begin = time.perf_counter()
     ranks = Ranks.join()
     say = _say if ranks.first else _silent
@@ -70,7 +79,7 @@ def run(
     check_processes(config, ranks)
     checkpoints = Checkpoints(Path(config.adapter_path))
     ranks.told_by_first(lambda: check_reporters(config))
-    ranks.told_by_first(lambda: check_target(checkpoints, resume, force))
+    ranks.told_by_first(lambda: check_target(checkpoints, resume, force, held))
     folder = find_model(config.model)
     processor = load_processor(folder)
     processor = Processor(retiled(processor.config, config.tiling), processor.tokenizer)
@@ -84,10 +93,17 @@ def run(
     states: list[dict[str, Any] | None] = []
 
     def first_begins() -> dict[str, Any]:
-        found = starting_point(config, model, checkpoints, data.digest, resume)
+        fresh = Progress(
+            0, 0, 0, data.digest, config.to_dict(),
+            valid=data.valid_digest, base=folders_hash([folder]),
+        )  # fmt: skip
+        found = starting_point(config, model, checkpoints, fresh, resume)
         states.append(found[1])
-        if not resume:  # with --force, and nothing else can keep the run from starting
-            checkpoints.forget()
+        if not checkpoints.locked:  # there was no folder; two may begin at once
+            checkpoints.make()
+            check_target(checkpoints, resume, force, held)
+        if not resume:
+            checkpoints.set_aside(held)
         checkpoints.begin()
         return asdict(found[0])
 
@@ -172,9 +188,15 @@ def prepared(
 # --- checks -----------------------------------------------------------------------
 
 
-def check_target(checkpoints: Checkpoints, resume: bool, force: bool) -> None:
-    """Raises TrainError where a run would lie over another one's adapters."""
+def check_target(
+    checkpoints: Checkpoints, resume: bool, force: bool, held: ExitStack
+) -> None:
+    """Raises TrainError where a run would lie over another one's adapters, or cannot
+    write; the folder, if there is one, is locked until `held` is closed."""
     folder = checkpoints.folder
+    checkpoints.check_place()
+    checkpoints.lock(held)
+    checkpoints.recover()
     if resume:
         checkpoints.load()
     elif not force and ((folder / ADAPTERS).exists() or checkpoints.steps()):
@@ -195,7 +217,8 @@ def check_processes(config: TrainConfig, ranks: Ranks) -> None:
 
 def check_same_data(data: Data, ranks: Ranks) -> None:
     """Raises TrainError, in every process, where one has other rows than the first."""
-    if ranks.any(data.digest != ranks.told_by_first(lambda: data.digest)):
+    mine = data.digest + data.valid_digest
+    if ranks.any(mine != ranks.told_by_first(lambda: mine)):
         raise TrainError(
             "the processes have different training data; copy the same folder to every "
             "machine"
@@ -209,16 +232,16 @@ def starting_point(
     config: TrainConfig,
     model: MM15,
     checkpoints: Checkpoints,
-    data: str,
+    fresh: Progress,
     resume: bool,
 ) -> tuple[Progress, dict[str, Any] | None]:
     """The first step's progress, or the last checkpoint's with its tensors in place."""
     if not resume:
         if config.resume_adapter_file:
             _start_from(Path(config.resume_adapter_file), model)
-        return Progress(0, 0, 0, data, config.to_dict()), None
+        return fresh, None
     progress, tensors, state = checkpoints.load()
-    check_same(progress, config.to_dict(), data)
+    check_same(progress, fresh)
     _fit(tensors, model, checkpoints.place(progress.step) / ADAPTERS)
     put(model, tensors)
     checkpoints.publish(progress)  # a kill may have come just before that

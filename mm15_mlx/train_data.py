@@ -24,13 +24,15 @@ from mm15_mlx.training_rows import DataError
 
 @dataclass(frozen=True)
 class Data:
-    """Rows that are all good; `digest` is a hash of them and of their pictures."""
+    """Rows that are all good; the digests are hashes of those to train on, with their
+    pictures and the task file, and of those to validate."""
 
     train: list[Sample]
     valid: list[Sample]
     draws: Draws
     tasks: list[Row]
     digest: str
+    valid_digest: str = ""
 
 
 def read_data(
@@ -67,8 +69,8 @@ def read_data(
                 "add valid.jsonl, or give --eval-data and --save-best TASK.METRIC"
             )
     draws = draws_of([s.category for s in train.samples], mixture, config.seed)
-    made = digest(train.samples, config.eval_data)
-    return Data(train.samples, valid.samples, draws, tasks, made)
+    made = digest(train.samples, config.eval_data), digest(valid.samples)
+    return Data(train.samples, valid.samples, draws, tasks, *made)
 
 
 def _check_rows(splits: Sequence[Split]) -> None:
@@ -81,9 +83,9 @@ def _check_rows(splits: Sequence[Split]) -> None:
         )
 
 
-def digest(samples: Sequence[Sample], tasks: str | None) -> str:
-    """A hash of all that the model is trained on, in its order, and of the task file,
-    which decides what is best."""
+def digest(samples: Sequence[Sample], tasks: str | None = None) -> str:
+    """A hash of all that is learnt of rows, in their order, and of the task file, which
+    decides what is best."""
     made = hashlib.sha256()
     for s in samples:
         made.update(s.ids.tobytes() + s.learnt.tobytes())
