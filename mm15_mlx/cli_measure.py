@@ -57,7 +57,7 @@ def plan(
         int | None, typer.Option(help="Of the decoder's layers, as `quantize` has it.")
     ] = None,
     q_group_size: Annotated[int | None, typer.Option()] = None,
-    q_mode: Annotated[str, typer.Option()] = "affine",
+    q_mode: Annotated[str | None, typer.Option()] = None,
     head_bits: Annotated[int | None, typer.Option()] = None,
     embedding_bits: Annotated[int | None, typer.Option()] = None,
     connector_bits: Annotated[int | None, typer.Option()] = None,
@@ -83,12 +83,17 @@ def plan(
         "decoder": q_bits, "head": head_bits, "embedding": embedding_bits,
         "connector": connector_bits, "encoder": encoder_bits,
     }  # fmt: skip
+    given = {part: b for part, b in bits.items() if b is not None}
+    if not given and (q_mode or q_group_size is not None):
+        given = {"decoder": None}  # as `quantize`: the mode's own bits
     ways = {
         part: quantisation(
-            b, q_group_size, q_mode, f"--{'q' if part == 'decoder' else part}-bits"
+            b,
+            q_group_size,
+            q_mode or "affine",
+            f"--{'q' if part == 'decoder' else part}-bits",
         )
-        for part, b in bits.items()
-        if b is not None
+        for part, b in given.items()
     }
     module.run(
         model, ways, chip, memory_gb, image, views, prompt_tokens, max_tokens, json

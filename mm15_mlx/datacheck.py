@@ -14,7 +14,14 @@ from typing import Any
 from mm15_mlx.dataset import Sample, Split, read_split
 from mm15_mlx.hub_rows import is_table
 from mm15_mlx.load import find_model, load_processor
-from mm15_mlx.training_rows import SPLITS, DataError, VideoPart, split_file
+from mm15_mlx.train_config import LEAST_TOKENS
+from mm15_mlx.training_rows import (
+    SPLITS,
+    DataError,
+    VideoPart,
+    no_rows,
+    split_file,
+)
 
 _BINS, _WIDTH = 8, 40
 
@@ -26,8 +33,14 @@ def run(folder: Path, model: str, limit: int | None, json: bool) -> int:
         raise DataError(f"{folder} is no folder; give one with train.jsonl")
     if not tables and split_file(folder, "train") is None:
         raise DataError(f"{folder} has no train.jsonl (or train.json); write one")
+    if limit is not None and limit < LEAST_TOKENS:
+        raise DataError(
+            f"--max-seq-length is {limit}; it must be {LEAST_TOKENS} or more"
+        )
     processor = load_processor(find_model(model))
     splits = [read_split(folder, name, processor, limit) for name in SPLITS]
+    if not splits[0].read:
+        raise no_rows(folder)
     found = report(splits)
     if json:
         print(json_module.dumps(found, ensure_ascii=False, indent=2))

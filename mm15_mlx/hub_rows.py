@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mm15_mlx.config import UserError
-from mm15_mlx.training_rows import DataError, Row, row_of
+from mm15_mlx.training_rows import DataError, Row, row_of, split_file
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _NAMES = {  # what others call our splits
@@ -51,6 +51,8 @@ def is_table(source: Path) -> bool:
     """Whether `--data` names a hub id, or a folder of tables and not of JSON lines."""
     if not source.is_dir():
         return not source.exists() and bool(_HUB_ID.fullmatch(str(source)))
+    if split_file(source, "train"):
+        return False
     if any((source / name).is_file() for name in _SAVED):
         return True
     return any(_parquet(source, names) for names in _NAMES.values())

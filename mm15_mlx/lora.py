@@ -13,6 +13,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ ADAPTERS = "adapters.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 TYPES = ("lora", "dora", "full")
 PARTS = ("decoder", "connector", "encoder")
+_MOST = 8192  # no layer has so high a rank
 _LEAVES = ("lora_a", "lora_b", "m")  # of mlx-lm's layers
 
 
@@ -51,11 +53,24 @@ class LoraParameters:
     keys: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise UserError(f"lora_parameters: rank is {self.rank}; it must be above 0")
-        if not 0 <= self.dropout < 1:
+        if type(self.rank) is not int or not 1 <= self.rank <= _MOST:
             raise UserError(
-                f"lora_parameters: dropout is {self.dropout}; it must be in [0, 1)"
+                f"lora_parameters: rank is {self.rank!r}; it must be a whole number, 1 "
+                f"to {_MOST}"
+            )
+        if not _is_number(self.scale) or not abs(self.scale) < inf:
+            raise UserError(
+                f"lora_parameters: scale is {self.scale!r}; it must be a finite number"
+            )
+        if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
+            raise UserError(
+                f"lora_parameters: dropout is {self.dropout!r}; it must be in [0, 1)"
+            )
+        strange = [k for k in self.keys or () if not isinstance(k, str)]
+        if strange:
+            raise UserError(
+                f"lora_parameters: keys has {strange[0]!r}; it must hold names of "
+                "layers, such as self_attn.q_proj"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,10 +96,19 @@ class Tuning:
                 f"fine_tune_type is {self.fine_tune_type!r}; it must be one of "
                 f"{', '.join(TYPES)}"
             )
-        unknown = sorted(set(self.parts) - set(PARTS))
+        if type(self.num_layers) is not int:
+            raise UserError(
+                f"num_layers is {self.num_layers!r}; it must be a whole number, -1 for "
+                "all"
+            )
+        unknown = [p for p in self.parts if p not in PARTS]
         if unknown or not self.parts:
             given = repr(unknown[0]) if unknown else "nothing"
             raise UserError(f"{given} is to be trained; name {', '.join(PARTS)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def make_trainable(model: MM15, tuning: Tuning) -> None:
@@ -173,6 +197,12 @@ def _adapt_decoder(model: MM15, tuning: Tuning) -> None:
             "mlx-lm has no DoRA for mixtures of experts; use fine_tune_type lora, or "
             "lora_parameters with the keys of the attention alone"
         )
+    packed = any(isinstance(m, nn.QuantizedEmbedding) for m in chosen)
+    if tuning.fine_tune_type == "dora" and packed:
+        raise UserError(
+            "mlx-lm has no DoRA for a quantised embedding; use fine_tune_type lora, or "
+            "take the embedding out of the keys of lora_parameters"
+        )
     try:
         linear_to_lora_layers(
             model,
@@ -241,14 +271,18 @@ def read_tuning(folder: Path) -> Tuning:
                 given["rank"],
                 given["scale"],
                 given.get("dropout", 0.0),
-                None if keys is None else tuple(our_key(k) for k in keys),
+                None if keys is None else tuple(map(_our_key, keys)),
             )
         parts = tuple(data.get("trained_parts", ("decoder",)))
         return Tuning(kind, layers, parameters, parts, dict(data.get("tiling", {})))
     except KeyError as e:
         raise WeightsError(f"{path} lacks the key {e.args[0]!r}; train again") from e
-    except (ValueError, TypeError, AttributeError) as e:
+    except (UserError, ValueError, TypeError, AttributeError) as e:
         raise WeightsError(f"{path} cannot be used: {e}; train again") from e
+
+
+def _our_key(key: Any) -> Any:
+    return our_key(key) if isinstance(key, str) else key  # LoraParameters refuses it
 
 
 def load_adapters(model: MM15, folder: Path) -> int:

@@ -20,6 +20,7 @@ from mm15_mlx.processor import Processor
 from mm15_mlx.training_rows import SPLITS, DataError, Row, VideoPart, split_file
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+_MOST = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}  # pixels of a side
 _WIDTH, _COLUMNS, _GAP, _LINE, _LINES = 300, 5, 12, 15, 8
 _BACK, _INK, _ANSWER, _NUMBER = "#f4f4f2", "#202124", "#0a58ca", "#6c757d"
 
@@ -46,10 +47,12 @@ def run(
     partial = out.with_name(f".{out.stem}.partial{out.suffix}")
     try:
         shown = [(r, s.pictures) for r, s in zip(read.rows, read.samples, strict=True)]
-        sheet(shown[:limit], processor).save(partial)
+        made = sheet(shown[:limit], processor)
+        _check_size(out, made.size, min(limit, len(shown)))
+        made.save(partial)
         os.replace(partial, out)
     except OSError as e:
-        raise DataError(f"--out {out} cannot be written: {e.strerror}") from e
+        raise DataError(f"--out {out} cannot be written: {e.strerror or e}") from e
     finally:
         partial.unlink(missing_ok=True)
     if read.problems:
@@ -58,6 +61,16 @@ def run(
             file=sys.stderr,
         )
     print(f"wrote {out} ({min(limit, len(read.rows))} rows)", file=sys.stderr)
+
+
+def _check_size(out: Path, size: tuple[int, int], rows: int) -> None:
+    """Raises DataError for a sheet that its format cannot hold."""
+    most = _MOST.get(out.suffix.lower())
+    if most and max(size) > most:
+        raise DataError(
+            f"--out {out}: the sheet has {size[0]} × {size[1]} pixels, and "
+            f"{out.suffix} holds {most} at most; give a --limit below {rows}, or .png"
+        )
 
 
 def sheet(

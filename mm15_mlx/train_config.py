@@ -8,6 +8,7 @@ is not: what is done with them (trainer.py).
 import dataclasses
 import difflib
 import json
+import math
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ import mlx.optimizers as optim
 import yaml
 
 from mm15_mlx.config import UserError
-from mm15_mlx.lora import LoraParameters, Tuning
+from mm15_mlx.lora import PARTS, LoraParameters, Tuning
 from mm15_mlx.mm15 import module_of
 
 VALID_LOSS = "valid_loss"
@@ -42,6 +43,9 @@ FREE = (
     "val_batches", "save_every", "resume_adapter_file", "feature_cache_gb",
     "eval_data", "patience", "report_to", "project_name",
 )  # fmt: skip
+
+LEAST_TOKENS = 2  # of a row: one that is read and one that is learnt
+_LAST_SEED = 10**13  # what is made of it and of a step must be a 64-bit number
 
 Schedule = Callable[[mx.array], mx.array]
 
@@ -102,12 +106,14 @@ class TrainConfig:
             )
         least = {"batch_size": 1, "iters": 1, "steps_per_report": 1, "save_every": 1,
                  "steps_per_eval": 1, "grad_accumulation_steps": 1,
-                 "max_seq_length": 2, "val_batches": -1, "seed": 0,
+                 "max_seq_length": LEAST_TOKENS, "val_batches": -1, "seed": 0,
                  "patience": 1}  # fmt: skip
         for name, limit in least.items():
             value = getattr(self, name)
             if value is not None and value < limit:
                 raise TrainError(f"{name} is {value}; it must be {limit} or more")
+        if self.seed > _LAST_SEED:
+            raise TrainError(f"seed is {self.seed}; it must be {_LAST_SEED} or less")
         for name in ("learning_rate", "feature_cache_gb", "max_grad_norm"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise TrainError(
@@ -130,6 +136,18 @@ class TrainConfig:
                 )
             if not isinstance(rate, int | float) or not 0 <= rate < float("inf"):
                 raise TrainError(f"part_learning_rates: {part} is {rate!r}")
+        if self.patience is not None and self.save_best == VALID_LOSS:
+            if self.val_batches == 0:
+                raise TrainError(
+                    f"patience is {self.patience}, but val_batches is 0, so that "
+                    "nothing is validated; raise it, or give --eval-data and "
+                    "--save-best TASK.METRIC"
+                )
+        for part in self.train_parts:
+            if not isinstance(part, str):
+                raise TrainError(f"train_parts has {part!r}; name {', '.join(PARTS)}")
+        for name, given in self.optimizer_config.items():
+            _check_optimizer(name, given)
         _ = self.tuning
 
     @property
@@ -150,12 +168,8 @@ class TrainConfig:
         keys = given.pop("keys", None)
         if keys is not None and not isinstance(keys, list):
             raise TrainError("lora_parameters: keys must be a list of layers")
-        try:
-            parameters = LoraParameters(
-                **given, keys=None if keys is None else tuple(keys)
-            )
-        except TypeError as e:
-            raise TrainError(f"lora_parameters {given} are not numbers") from e
+        keys = None if keys is None else tuple(keys)
+        parameters = LoraParameters(**given, keys=keys)
         parts = tuple(self.train_parts)
         return Tuning(
             self.fine_tune_type, self.num_layers, parameters, parts, self.tiling
@@ -226,7 +240,7 @@ def from_dict(data: Mapping[str, Any]) -> TrainConfig:
     made: dict[str, Any] = {}
     for key, value in data.items():
         if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
+            near = difflib.get_close_matches(str(key), hints, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TrainError(f"the training has no setting {key!r}{hint}")
         kinds = typing.get_args(hints[key])
@@ -239,8 +253,30 @@ def from_dict(data: Mapping[str, Any]) -> TrainConfig:
         ):
             wanted = " or ".join(k.__name__ for k in plain if k is not type(None))
             raise TrainError(f"{key} is {value!r}; it must be of type {wanted}")
-        made[key] = value
+        made[key] = _plain(value, key)
     return TrainConfig(**made)
+
+
+def _plain(value: Any, where: str) -> Any:
+    """As JSON gives it back, which a checkpoint is compared with: names are strings.
+    Raises TrainError for what JSON has no word for, such as a date."""
+    if isinstance(value, Mapping):
+        strange = [k for k in value if type(k) not in (str, int)]
+        if strange:
+            raise TrainError(f"{where} has the key {strange[0]!r}; write it in quotes")
+        names = [str(k) for k in value]
+        twice = [n for n in names if names.count(n) > 1]
+        if twice:
+            raise TrainError(f"{where} has the key {twice[0]!r} twice; take one out")
+        return {str(k): _plain(v, f"{where}: {k}") for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v, where) for v in value]
+    if value is not None and type(value) not in (bool, int, float, str):
+        raise TrainError(
+            f"{where} is {value!r}, of the type {type(value).__name__}; write it in "
+            "quotes if it is a name"
+        )
+    return value
 
 
 # --- optimizers -------------------------------------------------------------------
@@ -274,11 +310,16 @@ def schedule(config: TrainConfig, rate: float) -> float | Schedule:
             f"lr_schedule: warmup is {warmup!r}; it must be in 0 … {config.iters - 1}, "
             "below iters, or a share below 1"
         )
-    if given.get("name") == "cosine_decay" and "arguments" not in given:
+    own = given.get("name") == "cosine_decay" and "arguments" not in given
+    if own:
         peak = config.learning_rate
         given["arguments"] = [peak, config.iters - warmup, peak * end]
     try:
         made = build_schedule(given)
+        if own and warmup:
+            # mlx-lm has the peak twice, and so ends a step before the end.
+            cosine = optim.cosine_decay(*given["arguments"])
+            made = optim.join_schedules([made, cosine], [warmup])
         made(mx.array(0))
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as e:
         raise TrainError(
@@ -309,6 +350,25 @@ def optimizer(config: TrainConfig) -> optim.Optimizer:
     return optim.MultiOptimizer(optimizers, filters[:-1])
 
 
+def _check_optimizer(name: str, given: Any) -> None:
+    """Raises TrainError for what no optimizer could make a step with."""
+    if name not in (*OPTIMIZERS, "sgd"):  # mlx-lm's file has that one, too
+        near = difflib.get_close_matches(name, OPTIMIZERS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"use {', '.join(OPTIMIZERS)}"
+        raise TrainError(f"optimizer_config has the key {name!r}; {hint}")
+    if not isinstance(given, Mapping):
+        raise TrainError(
+            f"optimizer_config: {name} is {given!r}; it must map settings to values"
+        )
+    for key, value in given.items():
+        numbers = value if isinstance(value, list) else [value]
+        numbers = [n for n in numbers if n is not None]
+        if not all(isinstance(n, int | float) and abs(n) < math.inf for n in numbers):
+            raise TrainError(
+                f"optimizer_config: {name}: {key} is {value!r}; it must be a number"
+            )
+
+
 def _made(config: TrainConfig, kind: str, rate: float | Schedule) -> optim.Optimizer:
     given = config.optimizer_config.get(kind, {})
     makers: dict[str, Any] = {
@@ -320,8 +380,10 @@ def _made(config: TrainConfig, kind: str, rate: float | Schedule) -> optim.Optim
         "muon": lambda: optim.Muon(rate, **given),
     }
     try:
+        trial = makers[kind]()
+        trial.apply_gradients({"a": mx.zeros((2, 2))}, {"a": mx.zeros((2, 2))})
         return makers[kind]()
-    except TypeError as e:
+    except (TypeError, ValueError, IndexError) as e:
         raise TrainError(f"optimizer_config: {kind}: {e}") from e
 
 

@@ -19,7 +19,7 @@ from mm15_mlx.mixture import Category, Draws, draws_of, read_mixture
 from mm15_mlx.processor import Processor
 from mm15_mlx.tasks import Row
 from mm15_mlx.train_config import VALID_LOSS, TrainConfig, TrainError
-from mm15_mlx.training_rows import DataError
+from mm15_mlx.training_rows import DataError, no_rows
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,7 @@ def read_data(
             add_rows(train, file, processor, config.max_seq_length, category.name)
     valid = read_split(folder, "valid", processor, config.max_seq_length)
     if not train.read:
-        raise DataError(
-            f"{folder} has no rows to train on; put them into {folder / 'train.jsonl'}"
-        )
+        raise no_rows(folder)
     _check_rows([train, valid])
     if config.patience is not None and config.save_best == VALID_LOSS:
         if not valid.samples:

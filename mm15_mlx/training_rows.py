@@ -37,6 +37,13 @@ class DataError(UserError):
     """Training data that cannot be used; the message names the row and the remedy."""
 
 
+def no_rows(folder: Path) -> DataError:
+    """The error of a folder that could be trained on, but for its rows."""
+    return DataError(
+        f"{folder} has no rows to train on; put them into {folder / 'train.jsonl'}"
+    )
+
+
 class Stored(Protocol):
     """A picture that is no file of its own, but lies in a table; see hub_rows.py."""
 
@@ -132,6 +139,7 @@ def row_of(value: Any, where: str, folder: Path, category: str | None) -> Row:
     """A row as JSON has it, its pictures' paths below `folder`; raises DataError."""
     if not isinstance(value, dict):
         raise DataError("not an object")
+    value = {k: v for k, v in value.items() if v is not None}  # as tables export them
     known = (*_KEYS, *_PART) if "video" in value else _KEYS
     for key in set(value) - set(known):  # further fields are kept out of the way
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
@@ -139,16 +147,17 @@ def row_of(value: Any, where: str, folder: Path, category: str | None) -> Row:
             raise DataError(f"has the key {key!r}; did you mean {near[0]!r}?")
     if ("messages" in value) == ("conversations" in value):
         raise DataError("must have either messages or conversations")
-    if value.get("image") is not None and value.get("images") is not None:
+    if "image" in value and "images" in value:
         raise DataError("has both image and images; leave one out")
-    images = value.get("images")
-    images = value.get("image", []) if images is None else images
+    images = value.get("images", value.get("image", []))
     images = [images] if isinstance(images, str) else images
     if not isinstance(images, list) or not all(isinstance(i, str) for i in images):
         raise DataError("images must be a list of paths")
     named = category or value.get("category", UNNAMED)
     if not isinstance(named, str) or not named:
         raise DataError(f"category is {named!r}; it must be a name")
+    for key, text in (("category", named), *(("images", i) for i in images)):
+        _check_text(key, text)
     video = _video(value, folder)
     spoken = [_message(m, video is not None) for m in _turns_of(value)]
     _place(spoken, _Place.VIDEO, int(video is not None))
@@ -163,6 +172,14 @@ def row_of(value: Any, where: str, folder: Path, category: str | None) -> Row:
     return Row(where, messages, tuple(s for s in shown if s is not None), named)
 
 
+def _check_text(key: str, text: str) -> None:
+    """Raises DataError for what can neither be a file's name nor be printed."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise DataError(f"{key}: {text!r} is no Unicode text; write it anew") from e
+
+
 def _video(value: dict[str, Any], folder: Path) -> VideoPart | None:
     """The clip of a row, if it has one. Raises DataError."""
     path = value.get("video")
@@ -170,7 +187,8 @@ def _video(value: dict[str, Any], folder: Path) -> VideoPart | None:
         return None
     if not isinstance(path, str) or not path:
         raise DataError(f"video is {path!r}; it must be a path")
-    given = {key: value[key] for key in _PART if value.get(key) is not None}
+    _check_text("video", path)
+    given = {key: value[key] for key in _PART if key in value}
     for key, number in given.items():
         kinds, wanted = (int, float), "a number of seconds"
         if key == "frames":

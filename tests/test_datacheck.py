@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from training import ROWS, asked, write
 
+from mm15_mlx import preview
 from mm15_mlx.datacheck import histogram
 from mm15_mlx.preview import regions
 from mm15_mlx.training_rows import read_rows
@@ -62,6 +63,24 @@ def test_preview(ui_folder: Path, screen: Path, tmp_path: Path, cli: Cli) -> Non
     assert cli(*words, "--force", "--limit", "1")[0] == 0
 
 
+@pytest.mark.parametrize(("ending", "most"), [(".webp", 16383), (".jpg", 65500)])
+def test_a_sheet_that_its_format_cannot_hold(
+    ending: str, most: int, ui_folder: Path, screen: Path, tmp_path: Path, cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    folder = write(tmp_path, screen, ROWS)
+    out = tmp_path / f"sheet{ending}"
+    high = Image.new("RGB", (10, most + 1))
+    monkeypatch.setattr(preview, "sheet", lambda *_: high)
+    words = ("data", "preview", folder, "--out", out, "--model", ui_folder)
+    status, _, err = cli(*words, "--limit", "4")
+    assert status == 2 and f"the sheet has 10 × {most + 1} pixels, and {ending}" in err
+    assert f"holds {most} at most; give a --limit below 4, or .png" in err
+    assert sorted(p.name for p in tmp_path.glob("*sheet*")) == []
+    high = Image.new("RGB", (10, most))
+    assert cli(*words)[0] == 0
+
+
 def test_places_in_answers_are_labelled(screen: Path, tmp_path: Path) -> None:
     folder = write(tmp_path, screen, [ROWS[0], ROWS[4]])
     first, second = read_rows(folder / "train.jsonl")[0]
@@ -77,6 +96,11 @@ def test_places_in_answers_are_labelled(screen: Path, tmp_path: Path) -> None:
     [
         (("check", "nowhere"), "nowhere is no folder; give one with train.jsonl"),
         (("check", "empty"), "empty has no train.jsonl (or train.json); write one"),
+        (("check", "none"), "none has no rows to train on; put them into none/train.j"),
+        (
+            ("check", "d", "--max-seq-length", "0"),
+            "--max-seq-length is 0; it must be 2 or more",
+        ),
         (("preview", "d", "--out", "a.gif"), "--out a.gif must end in .png, .jpg or"),
         (("preview", "d", "--out", "x/a.png"), "the folder x does not exist"),
         (("preview", "d", "--out", "a.png", "--split", "dev"), "--split is 'dev'; use"),
@@ -96,5 +120,6 @@ def test_mistakes(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     write(tmp_path / "d", screen, ["{"])
+    write(tmp_path / "none", screen, [])
     status, _, err = cli("data", *words, "--model", ui_folder)
     assert status == 2 and message in err

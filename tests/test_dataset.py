@@ -141,6 +141,17 @@ def test_placeholders_stand_where_they_are_written(
     assert len(first.pictures) == 2
 
 
+def test_null_is_as_if_it_were_not_there(
+    tmp_path: Path, screen: Path, processor: Processor
+) -> None:
+    """As tables export columns that a row has not."""
+    nothing = dict.fromkeys(("conversations", "image", "category", "video", "frames"))
+    folder = write(tmp_path, screen, [ROWS[0], ROWS[0] | nothing])
+    first, second = read_split(folder, "train", processor).samples
+    assert first.ids.tolist() == second.ids.tolist()
+    assert first.category == second.category
+
+
 def test_a_placeholder_beside_parts_is_mere_text(
     tmp_path: Path, screen: Path, processor: Processor
 ) -> None:
@@ -201,6 +212,9 @@ BAD: list[tuple[Any, str]] = [
     (asked("a", "b") | {"imges": ["screen.png"]}, "has the key 'imges'; did you mean"),
     (asked("a", "b") | {"images": [3]}, "images must be a list of paths"),
     (asked("a", "b") | {"category": 3}, "category is 3; it must be a name"),
+    (asked("a", "b") | {"category": "\ud83d"}, r"category: '\ud83d' is no Unicode tex"),
+    (asked("a", "b", "\ud83d.png"), r"images: '\ud83d.png' is no Unicode text; write"),
+    (asked("a", "b") | {"video": "\ud83d"}, r"video: '\ud83d' is no Unicode text; w"),
     (asked("a", "b", "no.png"), "no.png does not exist"),
     (asked("a", "b") | {"video": 3}, "video is 3; it must be a path"),
     (asked("a", "b") | {"vidoe": "a.mp4"}, "has the key 'vidoe'; did you mean 'video'"),

@@ -26,6 +26,18 @@ def test_what_names_a_table(tmp_path: Path) -> None:
     assert is_table(tmp_path)
 
 
+@pytest.mark.parametrize("stray", ["train.parquet", "dataset_info.json"])
+def test_json_lines_with_a_stray_table_are_json_lines(
+    stray: str, ui_folder: Path, screen: Path, tmp_path: Path
+) -> None:
+    folder = write(tmp_path, screen, ROWS)
+    (folder / stray).write_text("{}")
+    assert not is_table(folder)
+    processor = load_processor(ui_folder)
+    assert read_split(folder, "train", processor).read == len(ROWS)
+    assert read_split(folder, "valid", processor).read == 0
+
+
 def test_a_missing_package_is_named(
     tmp_path: Path, ui_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,10 +143,20 @@ def test_what_cannot_be_trained(
 
 
 def test_parameters_out_of_range() -> None:
-    with pytest.raises(UserError, match="rank is 0; it must be above 0"):
+    with pytest.raises(
+        UserError, match="rank is 0; it must be a whole number, 1 to 8192"
+    ):
         LoraParameters(rank=0)
     with pytest.raises(UserError, match=r"dropout is 1; it must be in \[0, 1\)"):
         LoraParameters(dropout=1)
+
+
+def test_a_quantised_embedding_has_no_dora(tiny_model: MM15) -> None:
+    keys = ("decoder.embed_tokens", "self_attn.q_proj")
+    tiny_model.decoder.embed_tokens = tiny_model.decoder.embed_tokens.to_quantized(32)
+    tuning = Tuning("dora", lora_parameters=LoraParameters(4, keys=keys))
+    with pytest.raises(UserError, match="no DoRA for a quantised embedding; use fine"):
+        make_trainable(tiny_model, tuning)
 
 
 def test_a_quantised_part_cannot_be_trained_in_full(packed_folder: Path) -> None:
@@ -256,6 +266,12 @@ def test_adapters_that_do_not_fit(
     assert error.match(message)
 
 
+def given(num_layers: Any = 2, **parameters: Any) -> str:
+    """adapter_config.json with something else in it."""
+    parameters = {"rank": 4, "scale": 1.0} | parameters
+    return json.dumps({"num_layers": num_layers, "lora_parameters": parameters})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -268,6 +284,12 @@ def test_adapters_that_do_not_fit(
             '{"rank": 1, "scale": 1.0}}',
             "cannot be used: fine_tune_type is 'x'",
         ),
+        (given(num_layers="x"), "config.json cannot be used: num_layers is 'x'; it mu"),
+        (given(num_layers=None), "cannot be used: num_layers is None; it must be a wh"),
+        (given(scale=None), "cannot be used: lora_parameters: scale is None; it must"),
+        (given(scale="x"), "cannot be used: lora_parameters: scale is 'x'; it must be"),
+        (given(rank=8.0), "cannot be used: lora_parameters: rank is 8.0; it must be a"),
+        (given(keys=[1]), "cannot be used: lora_parameters: keys has 1; it must hold"),
     ],
 )
 def test_bad_adapter_folders(

@@ -317,6 +317,19 @@ def test_the_bundled_model_in_fewer_bits(cli: Cli) -> None:
     assert after["head"] == before["head"] < 9
 
 
+def test_a_mode_alone_has_its_own_bits(cli: Cli) -> None:
+    """As `quantize` has it."""
+    arguments = ("plan", "--model", "1b", "--chip", "m4-max", "--json")
+
+    def bits(*more: str) -> float:
+        return json.loads(cli(*arguments, *more)[1])["bits_per_weight"]["decoder"]
+
+    assert bits("--q-mode", "mxfp4") == bits("--q-mode", "mxfp4", "--q-bits", "4") < 5
+    small = ("--q-group-size", "32")
+    assert bits(*small) == bits(*small, "--q-bits", "4") > bits("--q-mode", "affine")
+    assert bits() > 15
+
+
 def test_what_does_not_fit(cli: Cli) -> None:
     code, out, _ = cli("plan", "--model", "30b", "--chip", "m1", "--memory-gb", "16")
     assert code == 0 and "of 12.0 GB (0.75 of 16): DOES NOT FIT" in out

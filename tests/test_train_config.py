@@ -1,5 +1,9 @@
 """Settings of a training: YAML with mlx-lm's keys, stages, flags, optimizers."""
 
+import dataclasses
+import json
+from datetime import date
+from math import cos, nan, pi
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +166,36 @@ def test_muon_leaves_embeddings_and_vectors_to_adamw() -> None:
             {"lora_parameters": {"alpha": 16}},
             "has the key 'alpha'; mlx-lm's word is sc",
         ),
-        ({"lora_parameters": {"rank": "a"}}, "lora_parameters .* are not numbers"),
+        ({"lora_parameters": {"rank": "a"}}, "rank is 'a'; it must be a whole number"),
+        ({"lora_parameters": {"rank": 4.5}}, "rank is 4.5; it must be a whole numb"),
+        ({"lora_parameters": {"rank": 10**12}}, "a whole number, 1 to 8192"),
+        ({"lora_parameters": {"scale": "x"}}, "scale is 'x'; it must be a finite num"),
+        ({"lora_parameters": {"scale": nan}}, "scale is nan; it must be a finite num"),
+        ({"lora_parameters": {"dropout": "x"}}, "dropout is 'x'; it must be in"),
+        (
+            {"lora_parameters": {"keys": [1]}},
+            "keys has 1; it must hold names of layers",
+        ),
+        ({"train_parts": [["a"]]}, r"train_parts has \['a'\]; name decoder, connector"),
+        (
+            {"seed": 10**13 + 1},
+            "seed is 10000000000001; it must be 10000000000000 or l",
+        ),
+        ({"optimizer_config": {"adamww": {}}}, "key 'adamww'; did you mean 'adamw'"),
+        ({"optimizer_config": {"x": {}}}, "key 'x'; use adam, adamw, adafactor, muon"),
+        ({"optimizer_config": {"adamw": 3}}, "adamw is 3; it must map settings to va"),
+        (
+            {"optimizer_config": {"adamw": {"weight_decay": "x"}}},
+            "adamw: weight_decay is 'x'; it must be a number",
+        ),
+        (
+            {"patience": 2, "val_batches": 0},
+            "patience is 2, but val_batches is 0, so that nothing is validated; raise",
+        ),
+        ({5: 6}, "the training has no setting 5"),
+        ({"tiling": {"a": date(2024, 1, 2)}}, "tiling: a is .*of the type date; write"),
+        ({"mixture": {True: 1}}, "mixture has the key True; write it in quotes"),
+        ({"mixture": {1: 1, "1": 2}}, "mixture has the key '1' twice; take one out"),
         ({"lora_parameters": {"keys": "a"}}, "keys must be a list of layers"),
         ({"train_parts": []}, "nothing is to be trained"),
         ({"fine_tune_type": "qlora"}, "fine_tune_type is 'qlora'; it must be one of"),
@@ -189,6 +222,38 @@ def test_bad_settings(change: dict[str, Any], message: str) -> None:
 def test_bad_schedules(given: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainError, match=message):
         optimizer(TrainConfig(iters=100, lr_schedule=given))
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2, 5])
+def test_the_peak_comes_once_and_the_end_is_reached(warmup: int) -> None:
+    """A cosine without arguments takes the iterations that the warm-up leaves; with
+    them it is mlx-lm's, which begins a step later."""
+    given = {"name": "cosine_decay", "warmup": warmup, "end": 0.1}
+    config = TrainConfig(learning_rate=1.0, iters=10, lr_schedule=given)
+    rate = schedule(config, 1.0)
+    seen = [rate(mx.array(k)).item() for k in range(11)]
+    left = 10 - warmup
+    cosine = [0.1 + 0.45 * (1 + cos(pi * k / left)) for k in range(left + 1)]
+    expected = [k / warmup for k in range(warmup)] + cosine
+    assert seen == pytest.approx(expected, abs=1e-6)
+    own = {"name": "cosine_decay", "warmup": 2, "arguments": [1.0, 8, 0.1]}
+    theirs = schedule(dataclasses.replace(config, lr_schedule=own), 1.0)
+    assert theirs(mx.array(3)).item() == pytest.approx(1.0)
+
+
+def test_names_of_categories_may_be_numbers(tmp_path: Path) -> None:
+    """As a checkpoint gives them back, which --resume compares with."""
+    config = settings({}, written(tmp_path, "mixture: {2024: 1, b: {weight: 2}}"))
+    assert config.mixture == {"2024": 1, "b": {"weight": 2}}
+    assert json.loads(json.dumps(config.to_dict())) == config.to_dict()
+
+
+def test_what_no_step_could_be_made_with() -> None:
+    for name, given in (("adamw", {"weight_decay": [0.1, 0.2, 0.3]}),
+                        ("adam", {"betas": 0.9})):  # fmt: skip
+        config = TrainConfig(optimizer=name, optimizer_config={name: given})
+        with pytest.raises(TrainError, match=f"optimizer_config: {name}: "):
+            optimizer(config)
 
 
 def test_bad_optimizer_config() -> None:
