@@ -14,8 +14,8 @@ from typing import Any
 from mm15_mlx.dataset import Sample, Split, read_split
 from mm15_mlx.hub_rows import is_table
 from mm15_mlx.load import find_model, load_processor
-from mm15_mlx.train_config import LEAST_TOKENS
 from mm15_mlx.training_rows import (
+    LEAST_TOKENS,
     SPLITS,
     DataError,
     VideoPart,

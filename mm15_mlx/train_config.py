@@ -23,6 +23,7 @@ import yaml
 from mm15_mlx.config import UserError
 from mm15_mlx.lora import PARTS, LoraParameters, Tuning
 from mm15_mlx.mm15 import module_of
+from mm15_mlx.training_rows import LEAST_TOKENS
 
 VALID_LOSS = "valid_loss"
 REPORTERS = ("tensorboard", "wandb")
@@ -44,7 +45,6 @@ FREE = (
     "eval_data", "patience", "report_to", "project_name",
 )  # fmt: skip
 
-LEAST_TOKENS = 2  # of a row: one that is read and one that is learnt
 _LAST_SEED = 10**13  # what is made of it and of a step must be a 64-bit number
 
 Schedule = Callable[[mx.array], mx.array]

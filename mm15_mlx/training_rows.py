@@ -23,6 +23,7 @@ from mm15_mlx.json_lines import numbered, parsed, read_text
 from mm15_mlx.prompt import PICTURE, VIDEO
 
 SPLITS = ("train", "valid", "test")
+LEAST_TOKENS = 2  # of a row: one that is read and one that is learnt
 UNNAMED = "all"  # the category of rows that have none
 _PART = ("frames", "start", "end")  # of a video
 _KEYS = ("messages", "conversations", "images", "image", "video", "category")
