@@ -45,6 +45,7 @@ FREE = (
     "eval_data", "patience", "report_to", "project_name",
 )  # fmt: skip
 
+_HUGE = 2**1023  # larger whole numbers are no floats
 _LAST_SEED = 10**13  # what is made of it and of a step must be a 64-bit number
 
 Schedule = Callable[[mx.array], mx.array]
@@ -247,7 +248,7 @@ def from_dict(data: Mapping[str, Any]) -> TrainConfig:
         union = kinds if type(None) in kinds else (hints[key],)
         plain = tuple(typing.get_origin(k) or k for k in union)
         if isinstance(value, int) and not isinstance(value, bool) and float in plain:
-            value = float(value)
+            value = float(value) if abs(value) < _HUGE else math.inf
         if not isinstance(value, plain) or (
             isinstance(value, bool) and bool not in plain
         ):

@@ -147,6 +147,7 @@ def test_muon_leaves_embeddings_and_vectors_to_adamw() -> None:
         ({"optimizer": "sgd"}, "optimizer is 'sgd'; use adam, adamw, adafactor, muon"),
         ({"batch_size": 0}, "batch_size is 0; it must be 1 or more"),
         ({"max_seq_length": 1}, "max_seq_length is 1; it must be 2 or more"),
+        ({"learning_rate": 10**400}, "learning_rate is inf; it must be 0 or more"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0; it must be 0 or more"),
         (
             {"learning_rate": "fast"},
