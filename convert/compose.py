@@ -33,7 +33,7 @@ from mm15_mlx.convert.parts import Part, open_decoder, open_encoder
 from mm15_mlx.convert.proof import bits_per_weight, prove
 from mm15_mlx.convert.recipes import Licence
 from mm15_mlx.convert.rules import Plan, Rule, plan_rules
-from mm15_mlx.convert.run import Say, licence_in, read_licence, strictest
+from mm15_mlx.convert.run import Say, licence_named, read_licence, strictest
 from mm15_mlx.convert.stream import Read, write_model
 from mm15_mlx.convert.upload import (
     check_licence,
@@ -49,7 +49,7 @@ from mm15_mlx.convert.vocabulary import (
     with_rows,
 )
 from mm15_mlx.mm15 import MM15
-from mm15_mlx.weights import quantize_like
+from mm15_mlx.weights import apart, quantize_like
 
 VISUAL_TOKENS = 144  # MM1.5
 ROUTER = 0.02  # deviation of a fresh router's weights; not published: our choice
@@ -258,6 +258,8 @@ def compose(
     """
     if folder and folder.exists() and not force and not dry_run:
         raise WeightsError(f"{folder} exists; choose another name or give --force")
+    if folder and not dry_run:
+        apart(folder, *joined.encoder.held.files, *joined.decoder.held.files)
     if upload_repo:
         check_repo(upload_repo)
         encoder, decoder = public(encoder), public(decoder)
@@ -312,9 +314,8 @@ def compose(
 def _source(name: str, revision: str | None, part: Part) -> dict[str, str]:
     """Name, revision and licence of one source."""
     if isinstance(part.held, Gguf):  # its own metadata has it, not a card beside it
-        licence = licence_in(
-            f"license: {part.held.metadata.get('general.license') or ''}"
-        )
+        name = part.held.metadata.get("general.license") or ""
+        licence = licence_named(str(name).lower())
     else:
         licence = read_licence(part.folder)
     return {

@@ -122,6 +122,10 @@ class Gguf:
     tensors: dict[str, Tensor]
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
+
+    @property
     def nbytes(self) -> int:
         return sum(t.nbytes for t in self.tensors.values())
 

@@ -73,6 +73,8 @@ def run(data: bytes, allowed: AbstractSet[str], make: Callable[[Call], Any]) -> 
         raise
     except (ValueError, IndexError, KeyError):
         raise PickleError("it is damaged") from None
+    except RecursionError:
+        raise PickleError("its values are nested too deep") from None
 
 
 class Machine:
@@ -116,7 +118,10 @@ class Machine:
         elif name == "GLOBAL":
             push(self.named(argument))
         elif name == "STACK_GLOBAL":
-            push(self.named(" ".join(map(str, self.pop_many(2)))))
+            names = self.pop_many(2)
+            if not all(type(name) is str for name in names):
+                raise PickleError("it refers to something whose name is no text")
+            push(self.named(" ".join(names)))
         elif name == "BINPERSID":
             push(self.storage(self.pop()))
         elif name == "REDUCE":

@@ -37,11 +37,11 @@ from mm15_mlx.convert.verify import find_reference, verify
 from mm15_mlx.quantize import TEXT_PARTS, Quantisation
 from mm15_mlx.quantize import quantisation as quantisation
 from mm15_mlx.tokenizer import TOKENIZER_FILE, TOKENIZER_JSON, Tokenizer, tokenizer_file
+from mm15_mlx.weights import apart
 
 Say = Callable[[str], None]
-_LICENCE = re.compile(
-    r"^license(?:_name)?:\s*[\"']?([\w .-]+?)[\"']?\s*$", re.MULTILINE
-)
+_NAME = re.compile(r"[\w .+-]{1,200}")
+_CARD_BYTES = 1 << 20
 _CLASSES = (
     ("research-only", ("apple-amlr", "apple-ascl", "apple-sample-code-license",
                        "llama2-research")),
@@ -54,18 +54,67 @@ _CLASSES = (
 def read_licence(folder: Path, family: Licence | None = None) -> Licence:
     """What the source's own card says, else that of the whole `family`; nothing is
     guessed."""
-    card = folder / CARD
-    text = card.read_bytes()[:20_000].decode(errors="replace") if card.is_file() else ""
+    card, text = folder / CARD, ""
+    if card.is_file():
+        with card.open("rb") as file:
+            text = file.read(_CARD_BYTES).decode(errors="replace")
     return licence_in(text, family)
 
 
-def licence_in(text: str, family: Licence | None = None) -> Licence:
-    """The licence that a card's text names, else that of the whole `family`."""
-    match = _LICENCE.search(text)
-    if not match:
+def licence_in(card: str, family: Licence | None = None) -> Licence:
+    """The licence that a card's front matter names, else that of the whole `family`.
+
+    A licence of another form than one plain name is unknown; so is `other`, unless
+    `license_name` says which.
+    """
+    said = _front_matter(card)
+    if "license" not in said:
         return family or Licence("", "unknown")
-    name = match[1].lower()
+    name = said["license"]
+    if name == "other":
+        name = said.get("license_name") or name
+    return licence_named(name)
+
+
+def licence_named(name: str) -> Licence:
+    """The licence of this name, if it is one."""
+    if not _NAME.fullmatch(name):
+        return Licence("", "unknown")
     return Licence(name, next((k for k, n in _CLASSES if name in n), "unknown"))
+
+
+def _front_matter(card: str) -> dict[str, str]:
+    """The plain values of the lines between a card's first two `---`, lower-cased.
+
+    A list of one is its item. What is said twice, or otherwise, is "".
+    """
+    lines = re.split(r"\r\n?|\n", card.removeprefix("\ufeff").lstrip())
+    if lines[0].rstrip() != "---":
+        return {}
+    ends = [i for i, line in enumerate(lines[1:], 1) if line.rstrip() == "---"]
+    said: dict[str, str] = {}
+    key = ""
+    for line in lines[1 : ends[0]] if ends else ():
+        name, colon, value = line.partition(":")
+        value = value.partition(" #")[0].strip().lower()
+        if line[:1] == "-" or line[:1].isspace():  # belongs to the key before
+            item = line.strip().partition(" #")[0]
+            if item and key in said:
+                only = item.startswith("- ") and not said[key]
+                said[key] = _plain(item[2:].strip().lower()) if only else "?"
+        elif colon:
+            key = name.strip().strip("\"'")
+            value = value[1:-1].strip() if value[:1] + value[-1:] == "[]" else value
+            odd = key in said or line[len(name) + 1 :][:1].strip()
+            said[key] = "?" if odd else _plain(value)
+    return said
+
+
+def _plain(value: str) -> str:
+    """Without its quotes."""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        return value[1:-1].strip()
+    return value
 
 
 # From what leaves the user the most freedom to what leaves the least; where nothing is
@@ -117,6 +166,8 @@ def convert(
     """
     if folder and folder.exists() and not force and not dry_run:
         raise WeightsError(f"{folder} exists; choose another name or give --force")
+    if folder and not dry_run:
+        apart(folder, source, *([tower[1]] if tower else []))
     if upload_repo:
         check_repo(upload_repo)
     held = open_source(source)

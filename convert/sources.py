@@ -19,6 +19,7 @@ from mm15_mlx.checkpoint import (
     FLOATS,
     Stored,
     WeightsError,
+    inside,
     item_bytes,
     listed,
     read_header,
@@ -168,13 +169,13 @@ def _in_folder(folder: Path) -> _Files:
     )
     if names[0].endswith(".index.json"):
         return _indexed(folder / names[0])
-    return [_inside(folder, name) for name in names], None
+    return [inside(folder, name) for name in names], None
 
 
 def _indexed(index: Path) -> _Files:
     """The files of an index, which is a checklist: it leads nowhere else."""
     folder = index.parent
-    claimed = read_json(_inside(folder, index.name)).get("weight_map")
+    claimed = read_json(inside(folder, index.name)).get("weight_map")
     if not isinstance(claimed, dict) or not claimed:
         raise WeightsError(f"{index} has no weight_map; fetch the model again")
     problems = []
@@ -185,7 +186,7 @@ def _indexed(index: Path) -> _Files:
         elif not (folder / name).is_file():
             problems.append(f"{name}: missing")
         else:
-            files.append(_inside(folder, name))
+            files.append(inside(folder, name))
     if problems:
         raise WeightsError(
             f"{index} names files that cannot be used; fetch the model again:"
@@ -201,24 +202,6 @@ def _bare(name: str) -> bool:
 def _shown(name: str) -> str:
     """A name as it may stand in a message: on one line, and not too long."""
     return (name if name.isprintable() else repr(name))[:_LONGEST_NAME]
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """A file of the folder; links may lead only to where a hub's cache keeps its own.
-
-    There `repository/snapshots/<revision>/x` is a link to `repository/blobs/<hash>`.
-    """
-    path, home = folder / name, folder.resolve()
-    caches = [p.parent for p in home.parents if p.name == "snapshots"]
-    allowed = [home, *(cache / "blobs" for cache in caches)]
-    target = path.resolve()
-    if not any(target.is_relative_to(place) for place in allowed):
-        raise WeightsError(
-            f"{path} is a link out of its folder, to {target}; name that file itself"
-        )
-    if not target.is_file():
-        raise WeightsError(f"{path} is not a file; fetch the model again")
-    return path
 
 
 # --- the data -----------------------------------------------------------------------

@@ -16,12 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mm15_mlx.checkpoint import MAX_DIMENSION, Stored, WeightsError, item_bytes
+from mm15_mlx.checkpoint import (
+    MAX_AXES,
+    MAX_DIMENSION,
+    Stored,
+    WeightsError,
+    item_bytes,
+)
 from mm15_mlx.convert.pickles import Call, Global, PickleError, Storage, run
 
 MAX_PICKLE_BYTES = 64 << 20  # names and shapes only; 100,000 tensors take 15 MB
 MAX_MEMBERS = 200_000
-MAX_AXES = 16
 _LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # its magic number, pickled
 _STATE = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state).*")
 # Where training scripts put the state dict, in the order of preference.
@@ -171,7 +176,7 @@ def _plain(name: str) -> bool:
 
 def _start(path: Path, file: BinaryIO, info: zipfile.ZipInfo, size: int) -> int:
     """Where a member's data begin: its own header says how long that header is."""
-    file.seek(max(info.header_offset, 0))
+    file.seek(min(max(info.header_offset, 0), size))
     header = file.read(30)
     if len(header) == 30 and header[:4] == b"PK\3\4":
         name_length, extra_length = struct.unpack("<26xHH", header)

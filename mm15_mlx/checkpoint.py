@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mm15_mlx.config import ConfigError, ModelConfig, UserError
+from mm15_mlx.json_lines import fault
 
 CONFIG = "config.json"
 CARD = "README.md"
@@ -20,6 +21,8 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FLOATS = {"F32", "F16", "BF16"}  # what MLX computes in
 MAX_DIMENSION = 2**31 - 1  # MLX's own limit
+MAX_AXES = 16
+MAX_JSON_BYTES = 64 << 20  # an index of 100,000 tensors takes 10 MB
 _BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "BOOL": 1,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1,
@@ -62,13 +65,23 @@ def listed(problems: list[str]) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file."""
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    why = fault(path)
+    if why == "does not exist":
         raise WeightsError(
             f"{path.parent} has no {path.name}; "
             "give a model folder, or make one with mm15-mlx convert"
-        ) from None
+        )
+    if why:  # a device may have no end, and a pipe nobody who writes
+        raise WeightsError(f"{path} {why}; restore it from the source")
+    try:
+        if (size := path.stat().st_size) > MAX_JSON_BYTES:
+            raise WeightsError(
+                f"{path} has {size} bytes, more than {MAX_JSON_BYTES}; "
+                "restore it from the source"
+            )
+        data = json.loads(path.read_bytes())
+    except WeightsError:
+        raise
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -160,6 +173,11 @@ def _entry(
             f"{path}: {name} has the unknown type {dtype!r}; "
             "convert its source with a newer mm15-mlx"
         )
+    if len(shape) > MAX_AXES:
+        raise WeightsError(
+            f"{path}: {name} has {len(shape)} axes; {MAX_AXES} are the most: look for "
+            "another copy of the model"
+        )
     if max(shape, default=0) > MAX_DIMENSION:
         raise WeightsError(
             f"{path}: {name} has the shape {tuple(shape)}; "
@@ -243,10 +261,32 @@ def _check_index(
         )
 
 
+def inside(folder: Path, name: str) -> Path:
+    """A file of the folder; links may lead only to where a hub's cache keeps its own.
+
+    There `repository/snapshots/<revision>/x` is a link to `repository/blobs/<hash>`.
+    """
+    path, home = folder / name, folder.resolve()
+    caches = [p.parent for p in home.parents if p.name == "snapshots"]
+    allowed = [home, *(cache / "blobs" for cache in caches)]
+    target = path.resolve()
+    if not any(target.is_relative_to(place) for place in allowed):
+        raise WeightsError(
+            f"{path} is a link out of its folder, to {target}; name that file itself"
+        )
+    if not target.is_file():
+        raise WeightsError(f"{path} is not a file; fetch the model again")
+    return path
+
+
 def other_files(folder: Path) -> dict[str, bytes]:
-    """What lies beside the weights: tokenizer, licence. Cards are written anew."""
+    """What lies beside the weights: tokenizer, licence. Cards are written anew.
+
+    Raises WeightsError for links out of the folder: what they lead to is not the
+    model's, and would be published with it.
+    """
     return {
-        path.name: path.read_bytes()
+        path.name: inside(folder, path.name).read_bytes()
         for path in sorted(folder.iterdir())
         if path.is_file()
         and path.name not in (CONFIG, INDEX, CARD)

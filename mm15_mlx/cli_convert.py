@@ -54,6 +54,11 @@ def convert(
     from mm15_mlx.load import find_source
 
     _needed(mlx_path, dry_run)
+    if not quantize and (q_bits or q_group_size or q_mode != "affine"):
+        raise typer.BadParameter(
+            "it says how to quantise; add -q, or leave it out",
+            param_hint="'--q-bits', '--q-group-size' or '--q-mode'",
+        )
     how = run.quantisation(q_bits, q_group_size, q_mode) if quantize else None
     stored = run.dtype(dtype)
     with _planning(dry_run) as place:
@@ -96,7 +101,9 @@ def compose(
     ] = 0,
     every: Annotated[int, typer.Option(help="Experts in every k-th layer.")] = 2,
     dtype: Dtype = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is random.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Of what is random.")
+    ] = 0,
     encoder_revision: Revision = None,
     decoder_revision: Revision = None,
     upload_repo: UploadRepo = None,

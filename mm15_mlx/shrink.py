@@ -52,7 +52,13 @@ from mm15_mlx.quantize import (
     unpacked,
 )
 from mm15_mlx.shrunk import Numbers, Tensors, card, changes, described, report_lines
-from mm15_mlx.weights import load_model, new_folder, quantize_like, write_weights
+from mm15_mlx.weights import (
+    apart,
+    load_model,
+    new_folder,
+    quantize_like,
+    write_weights,
+)
 
 NORM = "decoder.norm.weight"  # always there, and never packed
 
@@ -102,6 +108,7 @@ def run(
     before = stored_tensors(folder)
     if target.exists() and not force:
         raise WeightsError(f"{target} exists; choose another name or give --force")
+    apart(target, folder)
     config = read_config(folder)
     model = MM15(config)  # its random weights are never computed
     choice = wanted.choice(model).beside(held_ways(config, before))

@@ -29,6 +29,7 @@ from mm15_mlx.checkpoint import (
     WeightsError,
     listed,
     read_config,
+    read_json,
     weight_files,
 )
 from mm15_mlx.config import ModelConfig
@@ -199,9 +200,9 @@ def new_folder(
     folder = Path(folder)
     if folder.exists() and not force:
         raise WeightsError(f"{folder} exists; choose another name or give --force")
-    if folder.exists() and not _replaceable(folder):
+    if folder.exists() and (why := _irreplaceable(folder)):
         raise WeightsError(
-            f"{folder} is no model folder, so it is not replaced; choose another name"
+            f"{folder} {why}, so it is not replaced; choose another name"
         )
     for name in files or {}:
         if Path(name).name != name:
@@ -238,8 +239,36 @@ def _unwritable(folder: Path, error: OSError) -> WeightsError:
     )
 
 
-def _replaceable(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / CONFIG).exists() or not any(folder.iterdir()))
+def _irreplaceable(folder: Path) -> str | None:
+    """Why what is there may be somebody's work; None for an empty folder, and for a
+    model folder with nothing that this project never writes into one."""
+    if not folder.is_dir():
+        return "is no model folder"
+    held = sorted(p for p in folder.iterdir() if p.name != ".DS_Store")
+    if not held:
+        return None
+    try:
+        kind = read_json(folder / CONFIG).get("model_type")
+    except WeightsError:
+        return "is no model folder"
+    if kind != "mm15":
+        return f"is no model folder of mm15-mlx (its model_type is {kind!r:.100})"
+    for path in held:
+        if path.is_symlink() or not path.is_file() or path.name.startswith("."):
+            return f"holds {path.name!r:.100}, which mm15-mlx did not write"
+    return None
+
+
+def apart(folder: Path, *sources: Path) -> None:
+    """Raises WeightsError where replacing `folder` would take a source with it."""
+    place = folder.resolve()
+    for source in sources if folder.exists() else ():
+        held = source.resolve()
+        if place.is_relative_to(held) or held.is_relative_to(place):
+            raise WeightsError(
+                f"{folder} is, holds or lies in the source {source}; choose a place "
+                "apart from it"
+            )
 
 
 def to_disk(path: Path) -> None:
@@ -292,6 +321,7 @@ def write_weights(
             for name, expected in shard.items():
                 given, array = next(coming)
                 _same(name, expected, given, array)
+                _finite(name, array)
                 _write(out, array)
                 # The next one must not find this one in memory, nor its buffers.
                 del array
@@ -328,6 +358,16 @@ def _same(name: str, expected: mx.array, given: str, array: mx.array) -> None:
     was = (given, array.shape, array.dtype)
     if was != (name, expected.shape, expected.dtype):
         raise RuntimeError(f"{name}: {was} came instead of the planned array")
+
+
+def _finite(name: str, array: mx.array) -> None:
+    if not mx.issubdtype(array.dtype, mx.floating):
+        return
+    if not mx.isfinite(array).all().item():
+        raise WeightsError(
+            f"{name} has numbers that are not finite; its source is damaged, or float16"
+            " is too narrow for it: use bfloat16. Nothing is left of it"
+        )
 
 
 def _write(out: BinaryIO, array: mx.array) -> None:

@@ -35,7 +35,7 @@ def source(tmp_path: Path, tokenizer_model: bytes) -> Path:
     config = CONFIG | {"mm_vision_tower": NAMED}
     folder = write(tmp_path / "source", config, of_tower(False))
     (folder / "tokenizer.model").write_bytes(tokenizer_model)
-    (folder / "README.md").write_text("license: cc-by-nc-4.0\n")
+    (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     return folder
 
 
@@ -51,7 +51,7 @@ def tower(tmp_path: Path) -> Path:
     }
     config = {"model_type": "clip", "vision_config": VISION}
     folder = write(tmp_path / "clip", config, own | text)
-    (folder / "README.md").write_text("license: mit\n")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     return folder
 
 
@@ -202,7 +202,7 @@ def test_our_own_pytorch_layout(
 ) -> None:
     model, processor = load(ui_folder)
     source = in_pytorch(tmp_path / "run", model, model.config, tokenizer_model)
-    (source / "README.md").write_text("license: mit\n")
+    (source / "README.md").write_text("---\nlicense: mit\n---\n")
     words = ("convert", "--hf-path", source, "--mlx-path", tmp_path / "out")
     status, out, err = cli(*words)
     assert (status, err) == (0, "")

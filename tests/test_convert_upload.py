@@ -82,8 +82,8 @@ def test_a_dry_run_sends_nothing(source: Path, cli: Cli, hub: Hub) -> None:
     ("card", "why"),
     [
         ("", r"unknown \(none is named\)"),
-        ("license: gemma\n", r"unknown \(gemma\)"),
-        ("license: apple-amlr\n", r"research-only \(apple-amlr\)"),
+        ("---\nlicense: gemma\n---\n", r"unknown \(gemma\)"),
+        ("---\nlicense: apple-amlr\n---\n", r"research-only \(apple-amlr\)"),
     ],
 )
 def test_what_may_not_be_passed_on_is_not_converted(

@@ -14,6 +14,7 @@ from checkpoints import CONFIG, HONEYBEE, TOWER, as_honeybee, shapes, tensors, w
 from mm15_mlx import load
 from mm15_mlx.config import ConfigError, UserError
 from mm15_mlx.convert import run, verify
+from mm15_mlx.convert.recipes import Licence
 from mm15_mlx.convert.rules import RulesError
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -82,8 +83,15 @@ def test_an_existing_target_stays(source: Path, tmp_path: Path, cli: Cli) -> Non
 def test_numbers_that_are_not_finite(source: Path, tmp_path: Path) -> None:
     write(source, CONFIG, tensors() | {"model.norm.weight": mx.full(32, float("nan"))})
     with pytest.raises(
-        UserError, match="gives numbers that are not finite; its source"
+        UserError, match="decoder.norm.weight has numbers that are not finite; its"
     ):
+        run.convert(source, tmp_path / "out", name="owner/tiny", say=lambda _: None)
+
+
+def test_a_model_whose_sums_are_not_finite(source: Path, tmp_path: Path) -> None:
+    write(source, CONFIG, tensors() | {"model.norm.weight": mx.full(32, 3e38)})
+    expected = "out gives numbers that are not finite; its source is damaged, or"
+    with pytest.raises(UserError, match=expected):
         run.convert(source, tmp_path / "out", name="owner/tiny", say=lambda _: None)
 
 
@@ -100,9 +108,36 @@ def test_a_file_of_another_model(source: Path, tmp_path: Path) -> None:
     ("card", "licence"),
     [
         ("---\nlicense: apache-2.0\n---\n", "permissive (apache-2.0)"),
-        ("---\nlicense: other\nlicense_name: apple-amlr\n---\n", "unknown (other)"),
-        ("license: CC-BY-NC-4.0\n", "non-commercial (cc-by-nc-4.0)"),
-        ("license: gemma\n", "unknown (gemma)"),
+        ("\ufeff---\r\nlicense: 'MIT'  # ours\r\n---\r\n", "permissive (mit)"),
+        (
+            "---\nlicense: other\nlicense_name: apple-amlr\n---\n",
+            "research-only (apple-amlr)",
+        ),
+        (
+            "---\nlicense_name: apple-amlr\nlicense: other\n---\n",
+            "research-only (apple-amlr)",
+        ),
+        ("---\nlicense: other\n---\n", "unknown (other)"),
+        (
+            "---\nlicense_name: mit\nlicense: cc-by-nc-4.0\n---\n",
+            "non-commercial (cc-by-nc-4.0)",
+        ),
+        ("---\nlicense_name: mit\n---\n", "unknown"),
+        ("---\nlicense: CC-BY-NC-4.0\n---\n", "non-commercial (cc-by-nc-4.0)"),
+        ("---\nlicense: gemma\n---\n", "unknown (gemma)"),
+        ("---\nlicense:\n- mit\n---\n", "permissive (mit)"),
+        ("---\nlicense: [mit]\n---\n", "permissive (mit)"),
+        ("---\nlicense:\n- mit\n- cc-by-nc-4.0\n---\n", "unknown"),
+        ("---\nlicense: [mit, gemma]\n---\n", "unknown"),
+        ("---\nlicense: >\n  mit\n---\n", "unknown"),
+        ("---\nlicense: mit\n  but-not-for-sale\n---\n", "unknown"),
+        ("---\nlicense: mit\nlicense: gemma\n---\n", "unknown"),
+        ("---\nabout: |\n  license: mit\n---\n", "unknown"),
+        ("---\nlanguage: en\n---\n# It\nlicense: mit\n", "unknown"),
+        ("---\nlicense:mit\n---\n", "unknown"),
+        ("---\nabout: it\u2028license: mit\n---\n", "unknown"),
+        ("---\nlicense: mit\n", "unknown"),
+        ("license: mit\n", "unknown"),
         ("# no such line\n", "unknown"),
         (None, "unknown"),
     ],
@@ -115,6 +150,12 @@ def test_the_licence_is_the_cards(
     said: list[str] = []
     run.convert(source, None, name="owner/tiny", dry_run=True, say=said.append)
     assert said[1] == f"licence     {licence}"
+
+
+def test_a_card_made_to_hang() -> None:
+    for line in (f"license:{' ' * 200_000}!", "license:\n" * 100_000, "-" * 200_000):
+        card = f"---\n{line}\n---\n"
+        assert run.licence_in(card) == Licence("", "unknown")
 
 
 def test_ferret_ui_is_for_research_whoever_copied_it(
@@ -282,3 +323,27 @@ def test_the_helper_is_a_whole_checkpoint(source: Path) -> None:
     """Else a message above could come from a hole in it."""
     assert set(tensors()) == set(shapes())
     run.convert(source, None, name="owner/tiny", dry_run=True, say=lambda _: None)
+
+
+def test_a_number_too_large_for_the_type(source: Path, tmp_path: Path) -> None:
+    held = tensors()
+    held["model.embed_tokens.weight"][700] = 1e6  # no token of the proof
+    write(source, CONFIG, held)
+    expected = r"^decoder\.embed_tokens\.weight has numbers that are not finite; its"
+    with pytest.raises(UserError, match=expected):
+        run.convert(
+            source, tmp_path / "out", name="owner/tiny", dtype=mx.float16,
+            say=lambda _: None,
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "flags", [["--q-bits", "4"], ["--q-group-size", "32"], ["--q-mode", "mxfp4"]]
+)
+def test_ways_of_quantising_without_the_flag(
+    flags: list[str], source: Path, tmp_path: Path, cli: Cli
+) -> None:
+    words = ("convert", "--hf-path", source, "--mlx-path", tmp_path / "out")
+    status, _, err = cli(*words, *flags)
+    assert status == 2 and "it says how to quantise; add -q, or leave it out" in err

@@ -45,6 +45,15 @@ def test_our_own_layout_is_compared(trained: Path, tmp_path: Path, cli: Cli) -> 
     assert status == 2 and "--verify compares exact weights and -q changes them" in err
 
 
+def test_a_model_of_zeros(trained: Path, tmp_path: Path) -> None:
+    held = torch.load(trained / "screens.pt")["model"]
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in held.items()}
+    torch.save({"model": zeros}, trained / "screens.pt")
+    said: list[str] = []
+    run.convert(trained, tmp_path / "out", name="a/b", compare=True, say=said.append)
+    assert "at logits up to 0.0e+00, relative 0.0e+00, allowed" in said[-1]
+
+
 def test_a_difference_is_found(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

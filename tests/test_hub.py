@@ -60,7 +60,7 @@ def llava(hub: Hub, tokenizer_model: bytes) -> Path:
     """A whole checkpoint, and beside it what nobody needs."""
     folder = write(hub.repo("owner/tiny"), CONFIG)
     (folder / "tokenizer.model").write_bytes(tokenizer_model)
-    (folder / "README.md").write_text("license: mit\n")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     (folder / "onnx").mkdir()
     for name in (
         "consolidated.safetensors", "onnx/model.safetensors", "onnx/config.json",
