@@ -8,7 +8,6 @@ shapes of tensors are looked at.
 Nothing that a configuration names, such as `auto_map`, is ever imported or fetched.
 """
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from mm15_mlx.config import (
     CoordinateConfig,
     ModelConfig,
     TilingConfig,
-    UserError,
 )
 from mm15_mlx.convert import connectors, encoders
 from mm15_mlx.convert.decoders import DECODERS, text_config
@@ -38,6 +36,7 @@ from mm15_mlx.convert.recipes import (
     check,
     decoder_rules,
     pixels,
+    reading,
     tied,
 )
 from mm15_mlx.templates import TEMPLATES
@@ -99,18 +98,8 @@ def recognise(folder: Path, shapes: Shapes) -> Recipe:
             f"{folder / CONFIG} has model_type {kind!r}; families that can be "
             f"converted are {', '.join(sorted(FAMILIES))}; mlx-vlm runs many others"
         )
-    try:
+    with reading(folder / CONFIG):
         recipe = FAMILIES[kind](data, folder, shapes)
-    except UserError:
-        raise
-    except KeyError as error:
-        raise ConfigError(
-            f"{folder / CONFIG} lacks the key {error}; fetch it again"
-        ) from None
-    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ConfigError(
-            f"{folder / CONFIG} has a value of the wrong kind ({error}); fetch it again"
-        ) from None
     _check_sizes(recipe.config, len(shapes))
     return recipe
 
@@ -128,20 +117,14 @@ def _alone(folder: Path, part: str, what: str) -> ConfigError:
     )
 
 
-_LARGEST = 1 << 24  # any one size; the largest vocabularies have 2¹⁸ tokens
-
-
 def _check_sizes(config: ModelConfig, tensors: int) -> None:
     """What a hostile configuration must not make us build."""
-    parts = (config.vision_config, config.connector_config, config.text_config)
-    sizes = {k: v for part in parts for k, v in dataclasses.asdict(part).items()}
-    layers = max(part.num_hidden_layers for part in (parts[0], parts[2]))
-    wide = [k for k, v in sizes.items() if isinstance(v, int) and v > _LARGEST]
-    if wide or max(layers, config.connector_config.depth) > tensors:
-        what = f"a {wide[0]} of {sizes[wide[0]]}" if wide else f"{layers} layers"
+    parts = (config.vision_config, config.text_config)
+    layers = max(part.num_hidden_layers for part in parts)
+    if max(layers, config.connector_config.depth) > tensors:
         raise ConfigError(
-            f"the source's configuration asks for {what}, and its files hold {tensors} "
-            "tensors; fetch both again"
+            f"the source's configuration asks for {layers} layers, and its files hold "
+            f"{tensors} tensors; fetch both again"
         )
 
 

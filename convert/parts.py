@@ -20,7 +20,7 @@ from mm15_mlx.convert import encoders
 from mm15_mlx.convert.decoders import DECODERS, HEAD, PREFIX, text_config
 from mm15_mlx.convert.gguf import Gguf, open_gguf
 from mm15_mlx.convert.gguf_decoders import gguf_config, gguf_rules
-from mm15_mlx.convert.recipes import image_processor
+from mm15_mlx.convert.recipes import image_processor, reading
 from mm15_mlx.convert.rules import Rule
 from mm15_mlx.convert.sources import Source, open_source
 from mm15_mlx.load import find_source
@@ -66,12 +66,14 @@ def open_encoder(name: str, revision: str | None = None) -> tuple[VisionConfig, 
     path, folder = _found(name, revision)
     held = open_source(path)
     names = held.tensors
-    if any(n.startswith("visual.") for n in names):
-        vision, rules = _open_clip(folder)
-    elif "patch_embed.proj.weight" in names:
-        vision, rules = _timm(folder, held)
-    else:
-        vision, rules = _transformers(folder)
+    wrapped = any(n.startswith("visual.") for n in names)
+    with reading(folder / (OPEN_CLIP if wrapped else CONFIG)):
+        if wrapped:
+            vision, rules = _open_clip(folder)
+        elif "patch_embed.proj.weight" in names:
+            vision, rules = _timm(folder, held)
+        else:
+            vision, rules = _transformers(folder)
     return vision, _part(held, rules, folder)
 
 
@@ -190,15 +192,17 @@ def open_decoder(
     """
     if name.endswith(GGUF):
         gguf = open_gguf(Path(name).expanduser())
-        text = gguf_config(gguf)
+        with reading(gguf.path):
+            text = gguf_config(gguf)
         part = _part(gguf, gguf_rules(gguf, text), gguf.path.parent)
     else:
         path, folder = _found(name, revision)
         held = open_source(path)
         data = read_json(folder / CONFIG)
         tied = not any(n.endswith("lm_head.weight") for n in held.tensors)
-        text = text_config(data, tied)
-        rules = DECODERS[data["model_type"]](text, PREFIX, HEAD)
+        with reading(folder / CONFIG):
+            text = text_config(data, tied)
+            rules = DECODERS[data["model_type"]](text, PREFIX, HEAD)
         part = _part(held, rules, folder)
     home = find_source(tokenizer) if tokenizer else part.folder
     file = tokenizer_file(home)

@@ -7,13 +7,14 @@ it is not: any one family (families.py and the files beside it).
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mm15_mlx.checkpoint import CARD, read_json
-from mm15_mlx.config import ConfigError, ModelConfig, VisionConfig
+from mm15_mlx.config import ConfigError, ModelConfig, UserError, VisionConfig
 from mm15_mlx.convert.decoders import DECODERS
 from mm15_mlx.convert.rules import Rule, Shape
 
@@ -41,6 +42,22 @@ class Recipe:
 
 
 Reader = Callable[[Json, Path, Shapes], Recipe]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever a configuration's values make go wrong becomes a ConfigError of one
+    line that names the file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except KeyError as error:
+        raise ConfigError(f"{path} lacks the key {error}; fetch it again") from None
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as e:
+        raise ConfigError(
+            f"{path} has a value of the wrong kind ({e!s:.200}); fetch it again"
+        ) from None
 
 
 def optional_json(path: Path) -> dict[str, Any]:

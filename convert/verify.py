@@ -148,8 +148,8 @@ def verify(
     same = ours.argmax(-1) == theirs.argmax(-1)
     found = (
         f"largest difference {error:.1e} at logits up to {largest:.1e}, relative "
-        f"{error / (largest or 1):.1e}, allowed {allowed:.0e}; the same token is likeliest "
-        f"at {same.sum()} of {same.size} places"
+        f"{error / (largest or 1):.1e}, allowed {allowed:.0e}; the same token is "
+        f"likeliest at {same.sum()} of {same.size} places"
     )
     if not error <= allowed * largest:  # so written for NaN
         raise WeightsError(

@@ -18,6 +18,8 @@ from mm15_mlx.input_config import (
 )
 from mm15_mlx.input_config import UserError as UserError
 from mm15_mlx.input_config import check_choice as _choice
+from mm15_mlx.input_config import check_ranges as _ranges
+from mm15_mlx.limits import MAX_GRID
 from mm15_mlx.rope import RopeScaling
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's constants
@@ -61,6 +63,7 @@ class VisionConfig:
     image_std: tuple[float, float, float] = CLIP_STD
 
     def __post_init__(self) -> None:
+        _ranges("vision_config", self)
         _choice("vision_config.hidden_act", self.hidden_act, ("quick_gelu", *GELUS))
         _divides("vision_config.hidden_size", self.hidden_size,
                  "num_attention_heads", self.num_attention_heads)  # fmt: skip
@@ -110,15 +113,11 @@ class ConnectorConfig:
     pre_norm: bool = False  # a LayerNorm before the Linears; InternVL true
 
     def __post_init__(self) -> None:
+        _ranges("connector_config", self)
         _choice("connector_config.type", self.type, (
             "c_abstractor", "mlp", "avg_pool", "pixel_shuffle"
         ))  # fmt: skip
         _choice("connector_config.hidden_act", self.hidden_act, GELUS)
-        if self.type == "pixel_shuffle" and self.scale_factor < 1:
-            raise ConfigError(
-                f"connector_config.scale_factor is {self.scale_factor}; "
-                "it must be 1 or more"
-            )
         if self.pooled_grid**2 != self.num_visual_tokens:
             raise ConfigError(
                 f"connector_config.num_visual_tokens is {self.num_visual_tokens}; "
@@ -183,14 +182,10 @@ class TextConfig:
     router_z_loss_coef: float = 0.001  # MM1.5
 
     def __post_init__(self) -> None:
+        _ranges("text_config", self)
         _divides("text_config.num_attention_heads", self.num_attention_heads,
                  "num_key_value_heads", self.num_key_value_heads)  # fmt: skip
         _choice("text_config.hidden_act", self.hidden_act, ("silu", *GELUS))
-        if self.embedding_scale <= 0:
-            raise ConfigError(
-                f"text_config.embedding_scale is {self.embedding_scale}; it must be "
-                "positive"
-            )
         self._check_longrope()
         if self.num_experts and self.hidden_act != "silu":
             raise ConfigError(
@@ -251,6 +246,11 @@ class ModelConfig:
                 "run mm15-mlx convert on this folder first"
             )
         self.vision_config.check_side("tiling.tile_size", self.tiling.tile_size)
+        if not 1 <= self.view_grid <= MAX_GRID:
+            raise ConfigError(
+                f"tiling.tile_size {self.tiling.tile_size} has {self.view_grid} patches"
+                f" of vision_config.patch_size along a side; 1 to {MAX_GRID} can be had"
+            )
         numbers, tiling = self.coordinates, self.tiling
         if numbers.frame in ("canvas", "tiles") and tiling.pad_side != "end":
             raise ConfigError(
@@ -319,7 +319,10 @@ def _value(hint: typing.Any, value: typing.Any, where: str) -> typing.Any:
         odd = isinstance(value, bool) and hint is not bool  # True is an int in Python
         if odd or not isinstance(value, _SCALARS[hint]):
             raise ConfigError(f"{where} must be {hint.__name__}, not {value!r}")
-        return hint(value)
+        try:
+            return hint(value)
+        except OverflowError:
+            raise ConfigError(f"{where} is {value!r:.60}; it is too large") from None
     if value is not None and not isinstance(value, dict):
         raise ConfigError(f"{where} must be an object, not {value!r}")
     return value

@@ -7,6 +7,9 @@ own values; those of their chats are in templates.py.
 
 import string
 from dataclasses import dataclass
+from typing import Any
+
+from mm15_mlx.limits import MAX_ALONG_EDGE, MAX_TILES, beyond
 
 
 class UserError(ValueError):
@@ -21,6 +24,12 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         names = ", ".join(allowed)
         raise ConfigError(f"{name} is {value!r}; it must be one of {names}")
+
+
+def check_ranges(where: str, config: Any) -> None:
+    """Raises ConfigError where a number is not in its range (limits.py)."""
+    if why := beyond(where, config):
+        raise ConfigError(why)
 
 
 def _check_fields(name: str, text: str, fields: str, optional: bool = False) -> None:
@@ -79,6 +88,7 @@ class TilingConfig:
     pad_side: str = "end"
 
     def __post_init__(self) -> None:
+        check_ranges("tiling", self)
         check_choice("tiling.policy", self.policy, _SPLITTING + _WHOLE)
         check_choice("tiling.overview", self.overview, ("after", "before", "none"))
         check_choice("tiling.indicator", self.indicator, ("index", "seps", "none"))
@@ -95,14 +105,24 @@ class TilingConfig:
                 f"tiling.n_min {self.n_min} and n_max {self.n_max} must hold "
                 "1 <= n_min <= n_max"
             )
-        if self.split_last < 0:
-            raise ConfigError(
-                f"tiling.split_last is {self.split_last}; it must be 0 (none) or more"
-            )
         if self.policy == "longest_edge" and not 1 <= self.longest_edge <= 4096:
             raise ConfigError(
                 f"tiling.longest_edge is {self.longest_edge}; the policy of that name "
                 "needs 1 to 4096 pixels"
+            )
+        along = -(-self.longest_edge // self.tile_size)
+        if self.policy == "longest_edge" and along > MAX_ALONG_EDGE:
+            raise ConfigError(
+                f"tiling.longest_edge {self.longest_edge} has {along} tiles of "
+                f"tile_size {self.tile_size}; {MAX_ALONG_EDGE} are the most"
+            )
+        grids = (self.static_grid, *self.pinpoints)
+        large = [g for g in grids if g[0] * g[1] > MAX_TILES]
+        if large or len(self.pinpoints) > MAX_TILES:
+            what = f"the grid {list(large[0])}" if large else "too many pinpoints"
+            raise ConfigError(
+                f"tiling has {what}; grids may have {MAX_TILES} tiles, and there may "
+                "be as many pinpoints"
             )
         if self.policy == "pinpoints" and not self.pinpoints:
             raise ConfigError("tiling.pinpoints is empty; give grids, such as [[1, 2]]")
@@ -170,13 +190,10 @@ class PromptConfig:
     widgets: str = "List the UI elements of this screen."
 
     def __post_init__(self) -> None:
+        check_ranges("prompt", self)
         _check_fields("prompt.ground", self.ground, "query")
         _check_fields("prompt.tile_text", self.tile_text, "k i j", optional=True)
         _check_fields("prompt.overview_text", self.overview_text, "k", optional=True)
-        if self.video_frames < 1:
-            raise ConfigError(
-                f"prompt.video_frames is {self.video_frames}; it must be at least 1"
-            )
         if not self.stop:
             raise ConfigError(
                 "prompt.stop is empty; name the token that ends an answer"
@@ -210,6 +227,7 @@ class CoordinateConfig:
     point: str = "[{x}, {y}]"
 
     def __post_init__(self) -> None:
+        check_ranges("coordinates", self)
         check_choice("coordinates.format", self.format, ("digits", "tokens"))
         check_choice("coordinates.frame", self.frame, (
             "picture", "canvas", "tiles", "square"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mm15_mlx.input_config import ConfigError, check_choice
+from mm15_mlx.input_config import ConfigError, check_choice, check_ranges
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,10 @@ class RopeScaling:
 
     def __post_init__(self) -> None:
         where = "text_config.rope_scaling"
+        check_ranges(where, self)
         check_choice(f"{where}.rope_type", self.rope_type, (
             "default", "linear", "llama3", "longrope"
         ))  # fmt: skip
-        if self.factor < 1:
-            raise ConfigError(f"{where}.factor is {self.factor}; it must be 1 or more")
         original = self.original_max_position_embeddings
         if self.rope_type in ("llama3", "longrope") and original < 2:
             raise ConfigError(

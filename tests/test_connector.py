@@ -189,7 +189,7 @@ def test_the_mlp_without_bias_and_with_another_gelu() -> None:
         ({"num_visual_tokens": 15}, "num_visual_tokens is 15; it must be a square"),
         (
             {"type": "pixel_shuffle", "scale_factor": 0},
-            "connector_config.scale_factor is 0; it must be 1 or more",
+            "connector_config.scale_factor is 0; it must be 1 to 1,024",
         ),
         (
             {"type": "pixel_shuffle", "scale_factor": 4},

@@ -136,7 +136,7 @@ def test_shares_of_experts_as_the_router_gives_them(config: TextConfig) -> None:
         ({"hidden_act": "relu"}, "text_config.hidden_act is 'relu'; it must be one of"),
         (
             {"embedding_scale": 0.0},
-            "text_config.embedding_scale is 0.0; it must be pos",
+            "text_config.embedding_scale is 0.0; it must be 1e-06 to 1,000,000.0",
         ),
         (
             {"hidden_act": "gelu", "num_experts": 8, "moe_intermediate_size": 9},
@@ -166,7 +166,7 @@ def test_what_the_configuration_refuses(
             {"rope_type": "yarn"},
             "rope_type is 'yarn'; it must be one of default, linea",
         ),
-        ({"factor": 0.5}, "factor is 0.5; it must be 1 or more"),
+        ({"factor": 0.5}, "factor is 0.5; it must be 1.0 to 1,000,000.0"),
         (
             {"rope_type": "llama3"},
             "original_max_position_embeddings is 0; rope_type 'llama3' needs the cont",

@@ -241,11 +241,23 @@ def test_a_tower_that_was_left_out(tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_asks_for_too_much(tmp_path: Path) -> None:
-    expected = "asks for 10000000 layers, and its files hold 56 tensors; fetch both"
+    expected = "asks for 999 layers, and its files hold 56 tensors; fetch both"
     with pytest.raises(ConfigError, match=expected):
-        recognised(tmp_path, CONFIG | {"num_hidden_layers": 10**7})
-    with pytest.raises(ConfigError, match="asks for a hidden_size of 1073741824, and"):
+        recognised(tmp_path, CONFIG | {"num_hidden_layers": 999})
+    expected = "text_config.hidden_size is 1073741824; it must be 1 to 65,536"
+    with pytest.raises(ConfigError, match=expected):
         recognised(tmp_path, CONFIG | {"hidden_size": 1 << 30, "head_dim": 16})
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, "x", None, [], {}, True, 10**400])
+def test_a_size_that_is_none(tmp_path: Path, value: Any) -> None:
+    for key in ("hidden_size", "intermediate_size", "vocab_size", "num_hidden_layers"):
+        with pytest.raises(ConfigError, match=f"{key} is|value of the wrong kind"):
+            recognised(tmp_path, CONFIG | {key: value})
+    for key in ("num_attention_heads", "rms_norm_eps", "rope_theta"):
+        if value not in (2.5, True):
+            with pytest.raises(ConfigError, match=f"{key} is|value of the wrong kind"):
+                recognised(tmp_path, CONFIG | {key: value})
 
 
 def test_pixels_of_four_channels(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ CODE = ("mm15_mlx", "convert", "apps", "tests", "benchmarks")
 # The reading order. A file here imports only from files before it; modules that are not
 # named are helpers of the later ones and come after `load`.
 ORDER = (
-    "blas heap input_config json_lines rope config templates grids tiling cores "
+    "blas heap limits input_config json_lines rope config templates grids tiling cores "
     "fast_cpu one_token encoder connector decoder mm15 tokenizer prompt grounding "
     "images video memory "
     "processor decoding generate batch checkpoint features weights quantize "

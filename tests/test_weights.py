@@ -232,7 +232,7 @@ def test_config_that_is_not_json(folder: Path, text: str) -> None:
 def test_config_that_is_a_folder(folder: Path) -> None:
     (folder / "config.json").unlink()
     (folder / "config.json").mkdir()
-    fails(folder, "config.json cannot be read: Is a directory")
+    fails(folder, "config.json is a folder; restore it from the source")
 
 
 def test_config_of_another_model(folder: Path) -> None:
