@@ -6,6 +6,8 @@ it says: those are reached by name only. No code of a model's folder is run.
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,17 +107,44 @@ class _Json:
             self._later = tokenizers.Tokenizer.from_str(json.dumps(content))
             self._later.encode_special_tokens = True
         self.size = 1 + max(self._first.get_vocab(with_added_tokens=True).values())
+        for name, token in self.special.items():
+            if (found := self._first.token_to_id(name)) != token:
+                raise TokenizerError(
+                    f"{path} declares {name!r:.100} with the id {token!r:.30}, and it "
+                    f"is {found}; copy the model folder again"
+                )
 
     def encode(self, text: str, first: bool) -> list[int]:
         tokenizer = self._first if first else self._later
-        return tokenizer.encode(text, add_special_tokens=False).ids
+        with _one_line():
+            return tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, tokens: list[int]) -> str:
-        return self._first.decode(tokens, skip_special_tokens=False)
+        with _one_line():
+            return self._first.decode(tokens, skip_special_tokens=False)
 
     def piece(self, token: int) -> str:
         """The second of two: a decoder may strip the space of the first."""
         return self.decode([token] * 2)[len(self.decode([token])) :]
+
+
+def _is_the_files(error: BaseException) -> bool:
+    """Whether it is the tokenizer that cannot be used. What Rust's code cannot go on
+    from is no Exception in Python."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except BaseException as e:
+        if not _is_the_files(e):
+            raise
+        raise TokenizerError(
+            f"the tokenizer cannot follow its own rules ({e!s:.100}); copy the model "
+            "folder again"
+        ) from e
 
 
 def _begins_once(part: Any) -> bool:
@@ -148,7 +177,11 @@ class Tokenizer:
         try:
             read = _Json if as_json else _SentencePiece
             self._reader: _Reader = read(self.path)
-        except Exception as e:  # tokenizers raises nothing more special
+        except TokenizerError:
+            raise
+        except BaseException as e:  # tokenizers raises nothing more special
+            if not _is_the_files(e):
+                raise
             kind = "tokenizer.json of the tokenizers library" if as_json else (
                 "sentencepiece model"
             )  # fmt: skip

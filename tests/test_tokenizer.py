@@ -302,3 +302,42 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
         file.truncate(MAX_BYTES + 2**20)
     with pytest.raises(TokenizerError, match="has 65 MiB; a tokenizer has at most 64"):
         Tokenizer(path)
+
+
+# --- files made to do harm ----------------------------------------------------------
+
+
+def altered(tmp_path: Path, **parts: Any) -> Path:
+    data = json.loads(byte_level().to_str()) | parts
+    path = tmp_path / TOKENIZER_JSON
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_an_id_that_is_anothers(tmp_path: Path) -> None:
+    """Else the text that has this id would stand for a picture."""
+    added = json.loads(byte_level().to_str())["added_tokens"]
+    true = added[2]["id"]
+    for lie in (1, true + 1, -1, str(true), None):
+        added[2]["id"] = lie
+        path = altered(tmp_path, added_tokens=added)
+        with pytest.raises(TokenizerError, match=r"tokenizer\.json .*copy the model f"):
+            Tokenizer(path)
+    added[2]["id"] = 1
+    expected = f"declares '<image>' with the id 1, and it is {true}; copy the model"
+    with pytest.raises(TokenizerError, match=expected):
+        Tokenizer(altered(tmp_path, added_tokens=added))
+
+
+def test_a_file_that_breaks_the_library(tmp_path: Path) -> None:
+    broken = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json is not a tokenizer\.js"):
+        Tokenizer(altered(tmp_path, normalizer=broken))
+
+
+def test_rules_that_break_the_library(tmp_path: Path) -> None:
+    empty = {"type": "Replace", "pattern": {"String": ""}, "content": "x"}
+    tokenizer = Tokenizer(altered(tmp_path, normalizer=empty))
+    expected = r"the tokenizer cannot follow its own rules \(.*\); copy the model fold"
+    with pytest.raises(TokenizerError, match=expected):
+        tokenizer.encode("ab ab")
