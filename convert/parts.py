@@ -14,7 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mm15_mlx.checkpoint import CONFIG, read_json
+from mm15_mlx.checkpoint import CONFIG, at_home, read_json
 from mm15_mlx.config import ConfigError, TextConfig, UserError, VisionConfig
 from mm15_mlx.convert import encoders
 from mm15_mlx.convert.decoders import DECODERS, HEAD, PREFIX, text_config
@@ -47,7 +47,7 @@ def _part(held: Source | Gguf, rules: tuple[Rule, ...], folder: Path) -> Part:
 
 def _found(name: str, revision: str | None) -> tuple[Path, Path]:
     """A file or folder that is named, and the folder of what belongs to it."""
-    path = Path(name).expanduser()
+    path = at_home(name)
     if path.is_file():
         return path, path.parent
     folder = find_source(name, revision)
@@ -191,7 +191,7 @@ def open_decoder(
     `tokenizer` names a folder that has one; by default it lies beside the weights.
     """
     if name.endswith(GGUF):
-        gguf = open_gguf(Path(name).expanduser())
+        gguf = open_gguf(at_home(name))
         with reading(gguf.path):
             text = gguf_config(gguf)
         part = _part(gguf, gguf_rules(gguf, text), gguf.path.parent)

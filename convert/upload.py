@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from mm15_mlx.checkpoint import at_home
 from mm15_mlx.config import UserError
 from mm15_mlx.convert.recipes import Licence
 
@@ -45,7 +46,7 @@ def check_licence(repo: str, kind: str, named: str) -> None:
 
 def public(source: str) -> str:
     """A source's name as it may be published: of a folder its last part alone."""
-    path = Path(source).expanduser()
+    path = at_home(source)
     return path.resolve().name if path.exists() else source
 
 

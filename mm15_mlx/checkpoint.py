@@ -63,6 +63,16 @@ def listed(problems: list[str]) -> str:
     return "".join(lines)
 
 
+def at_home(name: str | Path) -> Path:
+    """The path, with the home folder of `~` and of `~somebody`."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise WeightsError(
+            f"{name}: there is no such user's folder; give the path itself"
+        ) from None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file."""
     why = fault(path)

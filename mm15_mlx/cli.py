@@ -4,6 +4,7 @@ Every verb imports what it needs when it runs, so that `--help` answers at once.
 mistake of the user's ends with one line, `error: …`, and exit status 2.
 """
 
+import errno
 import re
 import sys
 import traceback
@@ -129,15 +130,28 @@ def spread(arguments: list[str]) -> list[str]:
 def _is_mistake(error: Exception) -> bool:
     from mm15_mlx.config import UserError
 
-    return isinstance(error, UserError) or hasattr(error, "format_message")
+    return (
+        isinstance(error, UserError)
+        or hasattr(error, "format_message")
+        or _is_too_long(error)
+    )
+
+
+def _is_too_long(error: Exception) -> bool:
+    """Whether a path is so long that not even its absence can be found out."""
+    return isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
 
 
 def _message(error: Any) -> str:
     """One line; but a verb's own help where none of its flags was given."""
+    from mm15_mlx.input_config import visible
+
     text = error.format_message() if hasattr(error, "format_message") else str(error)
+    if _is_too_long(error):
+        text = f"{error.filename!s:.60}… is too long for a path; give a shorter one"
     if type(error).__name__ == "NoArgsIsHelpError":
         return text
-    return "error: " + re.sub(r"\s*\n\s*", " ", text.strip())
+    return "error: " + visible(re.sub(r"\s*\n\s*", " ", text.strip()))
 
 
 if __name__ == "__main__":

@@ -155,9 +155,10 @@ def _planning(dry_run: bool) -> Iterator[Path | None]:
 
 def _headers(name: str, revision: str | None, place: Path | None, part: str) -> str:
     """With a `place`, the folder of a hub id's headers; any other name as it is."""
+    from mm15_mlx.checkpoint import at_home
     from mm15_mlx.load import find_source
 
-    if place is None or name.endswith(".gguf") or Path(name).expanduser().exists():
+    if place is None or name.endswith(".gguf") or at_home(name).exists():
         return name
     return str(find_source(name, revision, place / part))
 

@@ -21,7 +21,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from mm15_mlx import __version__
-from mm15_mlx.checkpoint import FLOATS, WeightsError, read_header
+from mm15_mlx.checkpoint import FLOATS, WeightsError, at_home, read_header
 from mm15_mlx.config import UserError
 from mm15_mlx.mm15 import MM15
 
@@ -116,7 +116,7 @@ def open_store(
     tokens tell what was on the screen. Raises UserError where that cannot be."""
     if not gigabytes > 0:  # so written for NaN
         raise UserError(f"--cache-gb is {gigabytes:g}; it must be above 0")
-    folder = folder.expanduser()
+    folder = at_home(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--cache-dir {folder} is a file; name a folder")
     try:

@@ -15,6 +15,7 @@ from mm15_mlx import costs
 from mm15_mlx.checkpoint import WeightsError, read_config, weight_files
 from mm15_mlx.config import ModelConfig
 from mm15_mlx.images import load_picture
+from mm15_mlx.input_config import visible
 from mm15_mlx.load import find_model
 from mm15_mlx.mm15 import MM15, module_of
 from mm15_mlx.tiling import plan
@@ -143,4 +144,4 @@ def _text(facts: dict[str, Any]) -> str:
             f"{i['prefill_gflop']} GFLOP, KV cache {i['kv_cache_bytes'] / 1e6:.1f} MB, "
             f"activations {i['activation_bytes'] / 1e6:.0f} MB",
         ]
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))  # a folder's own words are among them

@@ -6,6 +6,7 @@ own values; those of their chats are in templates.py.
 """
 
 import string
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,15 @@ class UserError(ValueError):
 
 class ConfigError(UserError):
     """A configuration that cannot be used; the message names the key and the remedy."""
+
+
+def visible(text: str) -> str:
+    """A line as a terminal may have it: what would move its cursor, turn the text
+    around or begin a line of its own is written out (`\\x1b`)."""
+    unseen = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(
+        ascii(c)[1:-1] if unicodedata.category(c) in unseen else c for c in text
+    )
 
 
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -1,10 +1,9 @@
 """A name, a folder or a hub id → model and processor."""
 
-import os
 import re
 from pathlib import Path
 
-from mm15_mlx.checkpoint import read_config
+from mm15_mlx.checkpoint import at_home, read_config
 from mm15_mlx.config import UserError
 from mm15_mlx.json_lines import fault
 from mm15_mlx.lora import load_adapters, read_tuning, retiled
@@ -28,7 +27,7 @@ def find_model(name: str | Path, revision: str | None = None) -> Path:
     text = str(name)
     if text in bundled_models():
         return BUNDLED / text
-    path = Path(os.path.expanduser(text))
+    path = at_home(name)
     why = fault(path) if text else None
     if why == "is a folder":
         return path
@@ -53,7 +52,7 @@ def find_source(
     With `headers`, the path of a folder to be made, only what a plan needs is fetched,
     and put there: of safetensors their headers.
     """
-    path = Path(name).expanduser()
+    path = at_home(name)
     if str(name) and path.is_dir():
         return path
     text = str(name)
