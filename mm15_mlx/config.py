@@ -185,6 +185,7 @@ class TextConfig:
         _ranges("text_config", self)
         _divides("text_config.num_attention_heads", self.num_attention_heads,
                  "num_key_value_heads", self.num_key_value_heads)  # fmt: skip
+        _divides("text_config.head_dim", self.head_dim, "a rotated pair's", 2)
         _choice("text_config.hidden_act", self.hidden_act, ("silu", *GELUS))
         self._check_longrope()
         if self.num_experts and self.hidden_act != "silu":

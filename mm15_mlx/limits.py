@@ -26,7 +26,7 @@ RANGES: dict[str, dict[str, Range]] = {
         "image_std": (1e-6, 1e3),
     },
     "connector_config": {
-        "num_visual_tokens": (1, MAX_GRID**2), "hidden_size": (1, _WIDTH),
+        "num_visual_tokens": (1, MAX_GRID**2), "hidden_size": (8, _WIDTH),
         "depth": (0, _LAYERS), "mlp_depth": (1, _LAYERS), "scale_factor": (1, 1024),
     },
     "text_config": {

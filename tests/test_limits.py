@@ -32,6 +32,8 @@ def test_every_size_of_the_paper_is_within() -> None:
         ("text_config.num_hidden_layers", 10**9, "is 1000000000; it must be 1 to"),
         ("vision_config.num_hidden_layers", 10**9, "it must be 1 to 1,000"),
         ("connector_config.mlp_depth", 10**9, "it must be 1 to 1,000"),
+        ("connector_config.hidden_size", 1, "hidden_size is 1; it must be 8 to 65,536"),
+        ("text_config.head_dim", 3, "head_dim 3 is not a multiple of a rotated pair's"),
         ("connector_config.num_visual_tokens", -1, "is -1; it must be 1 to 262,144"),
         ("text_config.hidden_size", 0, "hidden_size is 0; it must be 1 to 65,536"),
         ("text_config.vocab_size", -1, "vocab_size is -1; it must be 1 to 16,777,216"),
