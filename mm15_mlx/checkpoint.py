@@ -295,6 +295,8 @@ def other_files(folder: Path) -> dict[str, bytes]:
     Raises WeightsError for links out of the folder: what they lead to is not the
     model's, and would be published with it.
     """
+    if (folder / CARD).is_file():
+        inside(folder, CARD)  # the new card begins with it
     return {
         path.name: inside(folder, path.name).read_bytes()
         for path in sorted(folder.iterdir())
