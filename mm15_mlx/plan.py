@@ -10,17 +10,17 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
 from mm15_mlx import chips, costs
 from mm15_mlx.calibrate import measured
-from mm15_mlx.checkpoint import item_bytes, read_config, stored_tensors
+from mm15_mlx.checkpoint import at_home, item_bytes, read_config, stored_tensors
 from mm15_mlx.chips import Chip, Rates
 from mm15_mlx.config import PRESETS, ModelConfig, UserError
 from mm15_mlx.images import load_picture
+from mm15_mlx.json_lines import fault
 from mm15_mlx.load import bundled_models, find_model
 from mm15_mlx.mm15 import MM15, views_together
 from mm15_mlx.quantize import Quantisation, packed_ways
@@ -102,7 +102,7 @@ def subject(name: str, ways: Mapping[str, Quantisation]) -> Subject:
     if name in PRESETS and name not in bundled_models():
         config = PRESETS[name]
         return Subject(name, config, costs.lazy_model(config, ways), _HALF)
-    if name not in bundled_models() and not Path(name).expanduser().is_dir():
+    if name not in bundled_models() and fault(at_home(name)) != "is a folder":
         sizes = ", ".join(n for n in PRESETS if n not in bundled_models())
         raise UserError(
             f"--model is {name!r}; it must be a size ({sizes}), a bundled model "

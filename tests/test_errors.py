@@ -39,7 +39,6 @@ Cli = Callable[..., tuple[int, str, str]]
         (["widgets"], "Missing option '--image'."),
         (["ground", "--image", "a.png"], "Missing option '--query'."),
         (["generate", "-p", "x", "--kv-bits", "3"], "kv-bits is 3; it must be 2, 4 or"),
-        (["generate", "-p", "x", "--model", "y" * 300], "model 'yyy"),
         (["info", "--image", "no.png"], "no.png does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -54,6 +53,23 @@ def test_a_mistake_is_one_line_and_status_2(
     code, out, err = cli(arguments[0], *model, *arguments[1:])
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {message}") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "long"),
+    [
+        (["generate", "-p", "x"], "model 'yyy"),
+        (["plan", "--chip", "m1"], "--model is 'yyy"),
+    ],
+)
+def test_models_that_cannot_be_paths(cli: Cli, verb: list[str], long: str) -> None:
+    for name, message in (
+        ("y" * 300, long),
+        ("~nosuchuser/x", "~nosuchuser/x: there is no such user's folder; give the"),
+    ):
+        code, out, err = cli(*verb, "--model", name)
+        assert (code, out) == (2, "") and err.startswith(f"error: {message}")
+        assert err.count("\n") == 1
 
 
 def test_missing_weights(cli: Cli, ui_copy: Path, screen: Path) -> None:
