@@ -37,8 +37,9 @@ def find_model(name: str | Path, revision: str | None = None) -> Path:
         from mm15_mlx import hub  # it and what it needs, for hub ids alone
 
         return hub.fetch(text, revision, hub.MODEL_FILES)
+    shown = text if len(text) <= 80 else text[:77] + "…"  # a prompt, by mistake
     raise UserError(
-        f"model {text!r} is neither bundled ({', '.join(bundled_models())}), "
+        f"model {shown!r} is neither bundled ({', '.join(bundled_models())}), "
         "nor a folder, nor a hub id (owner/name)"
     )
 

@@ -59,6 +59,7 @@ def test_a_mistake_is_one_line_and_status_2(
     ("verb", "long"),
     [
         (["generate", "-p", "x"], "model 'yyy"),
+        (["info"], "model 'yyy"),
         (["plan", "--chip", "m1"], "--model is 'yyy"),
     ],
 )

@@ -18,7 +18,6 @@ NOBODY = "~nosuchuser-of-this-machine/x"
 @pytest.mark.parametrize(
     "words",
     [
-        ("info", "--model", "{}"),
         ("convert", "--hf-path", "{}", "--mlx-path", "out"),
         ("compose", "--encoder", "{}", "--decoder", "d", "--mlx-path", "out"),
         ("generate", "-p", "x", "--cache-dir", "{}", "--cache-gb", "1"),

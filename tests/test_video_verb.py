@@ -100,7 +100,7 @@ def test_the_configuration_says_how_many(
     config = dataclasses.replace(ui_config, prompt=PromptConfig(video_frames=5))
     Processor(config, Tokenizer(ui_folder / TOKENIZER_FILE)).prepare(asked())
     assert reads == [(5, None, None)]
-    with pytest.raises(ConfigError, match="prompt.video_frames is 0; it must be at le"):
+    with pytest.raises(ConfigError, match="prompt.video_frames is 0; it must be 1 to"):
         PromptConfig(video_frames=0)
 
 
