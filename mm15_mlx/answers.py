@@ -219,6 +219,7 @@ def ground(
             where = f"{one.name}: " if len(pictures) > 1 else ""
             lines.append(f"{where}{query}: {' '.join(places) or 'not found'}")
     firsts = results[:: len(queries)]  # of each picture
+    reasons = [r.finish_reason for r in results]
     whole = replace(
         results[0],
         text="\n".join(r.text for r in results),
@@ -231,7 +232,7 @@ def ground(
         + sum(r.image_tokens for r in firsts),
         generation_tokens=sum(r.generation_tokens for r in results),
         peak_memory=max(r.peak_memory for r in results),
-        finish_reason=max((r.finish_reason for r in results), key="length".__eq__),
+        finish_reason=next((r for r in reasons if r == "length"), reasons[0]),
         timings=_together(results),
     )
     if json:

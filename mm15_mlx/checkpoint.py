@@ -84,16 +84,17 @@ def read_json(path: Path) -> dict[str, Any]:
     if why:  # a device may have no end, and a pipe nobody who writes
         raise WeightsError(f"{path} {why}; restore it from the source")
     try:
-        if (size := path.stat().st_size) > MAX_JSON_BYTES:
-            raise WeightsError(
-                f"{path} has {size} bytes, more than {MAX_JSON_BYTES}; "
-                "restore it from the source"
-            )
-        data = json.loads(path.read_bytes())
-    except WeightsError:
-        raise
+        size = path.stat().st_size
+        text = path.read_bytes() if size <= MAX_JSON_BYTES else b""
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
+    if size > MAX_JSON_BYTES:
+        raise WeightsError(
+            f"{path} has {size} bytes, more than {MAX_JSON_BYTES}; "
+            "restore it from the source"
+        )
+    try:
+        data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise WeightsError(
             f"{path} is not valid JSON ({error}); restore it from the source"

@@ -22,6 +22,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF")
 MAX_PIXELS = 150_000_000
 KEPT_PIXELS = 64_000_000  # that stay decoded, of all pictures asked about: 192 MB
 RETINA_DPI = 144
+_ORIENTATION = 274  # EXIF; from 5 on, width and height change places
 _LIMIT_LOCK = threading.Lock()
 
 
@@ -171,6 +172,19 @@ def _check_file(path: Path) -> None:
     with path.open("rb") as f:
         if not f.read(1):
             raise ImageError(f"{path} is an empty file")
+
+
+def header_size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height of a picture the right way up, not decoded; None where it cannot
+    be read: `load_picture` says why."""
+    try:
+        with _open(Path(path)) as image:
+            # of a PNG without EXIF Pillow would decode all, to look for it at the end
+            known = image.format != "PNG" or "exif" in image.info
+            turned = known and image.getexif().get(_ORIENTATION, 1) >= 5
+            return (image.height, image.width) if turned else image.size
+    except Exception:  # Pillow raises nearly everything on files that lie
+        return None
 
 
 def _open(path: Path) -> Image.Image:

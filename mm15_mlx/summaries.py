@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mm15_mlx import ui
+from mm15_mlx.images import header_size, load_picture
 from mm15_mlx.scores import Answered, Scores, f1, matched
 from mm15_mlx.tasks import FIELDS, Row, is_box, pictures
 from mm15_mlx.vqa import folded
@@ -190,8 +190,8 @@ def box_sizes() -> Callable[[Row], str]:
             return "-"
         path = pictures(row)[0]
         if path not in areas:
-            with Image.open(path) as image:  # not decoded
-                areas[path] = image.width * image.height
+            width, height = header_size(path) or load_picture(path).size
+            areas[path] = width * height
         x1, y1, x2, y2 = row["box"]
         share = abs(x2 - x1) * abs(y2 - y1) / areas[path]
         return "small" if share < SMALL else "medium" if share < MEDIUM else "large"

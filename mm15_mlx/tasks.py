@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from mm15_mlx import ui
 from mm15_mlx.config import UserError
+from mm15_mlx.images import header_size
 from mm15_mlx.json_lines import fault, numbered, parsed, read_text
 from mm15_mlx.vqa import METRICS, folded
 
@@ -47,7 +46,6 @@ LEAST_PEOPLE = 4
 WITH_WORDS = ("anls", "contains", "contains_formula")  # an empty truth is in anything
 FARTHEST = 1e6  # pixels from the corner; prompts write larger numbers with an exponent
 _LONGEST = 80  # characters of a bad value that are shown
-_ORIENTATION = 274  # EXIF; from 5 on, width and height change places
 
 
 def read_tasks(path: Path) -> list[Row]:
@@ -216,7 +214,7 @@ def _check_truth(row: Row, where: str) -> None:
                 f"{where}: {name} is {box!r}, which is empty; x1 < x2 and y1 < y2 must "
                 "hold"
             )
-    size = _size(pictures(row)[0]) if found and "video" not in row else None
+    size = header_size(pictures(row)[0]) if found and "video" not in row else None
     if size is None:
         return
     for name, (x1, y1, x2, y2) in found:
@@ -225,19 +223,6 @@ def _check_truth(row: Row, where: str) -> None:
                 f"{where}: {name} is {[x1, y1, x2, y2]!r}, outside the picture of "
                 f"{size[0]} × {size[1]} pixels"
             )
-
-
-def _size(path: str) -> tuple[int, int] | None:
-    """Width and height of a picture the right way up, from its header; None where it
-    cannot be read: who opens it says why."""
-    try:
-        with Image.open(path) as image:
-            # of a PNG without EXIF Pillow would decode all, to look for it at the end
-            known = image.format != "PNG" or "exif" in image.info
-            turned = known and image.getexif().get(_ORIENTATION, 1) >= 5
-            return (image.height, image.width) if turned else image.size
-    except Exception:  # Pillow raises nearly everything on files that lie
-        return None
 
 
 def pictures(row: Row) -> tuple[str, ...]:
